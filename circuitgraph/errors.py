@@ -1,0 +1,124 @@
+"""Every exception this package raises on purpose.
+
+    CircuitGraphError
+    +-- NodeError         a node, port or edge that cannot be written down or is not in the graph
+    +-- RequestError      a request that cannot be read or makes no sense on this graph
+    +-- UnsupportedError  a request that is well formed but cannot be answered exactly here
+    +-- PlanError         a plan or schedule that is not well formed (a bug of ours)
+    +-- PromptError       clean and corrupt prompts that cannot be compared
+    +-- MetricError       a metric that does not give one number per prompt
+    +-- ModelError        a model that cannot be loaded or is not in the state patching needs
+    +-- HookError         a planned hook that did not fire as often as planned
+    +-- EffectsError      results that cannot be read the way they were asked for
+    +-- CircuitError      a circuit that cannot be made, read or drawn
+
+All derive from `CircuitGraphError` and from `ValueError` where the caller's input is at fault, so
+`except ValueError` works too. Knows nothing of any other room.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CircuitError",
+    "CircuitGraphError",
+    "EffectsError",
+    "HookError",
+    "MetricError",
+    "ModelError",
+    "NodeError",
+    "PlanError",
+    "PromptError",
+    "RequestError",
+    "UnsupportedError",
+    "Problems",
+]
+
+
+class CircuitGraphError(Exception):
+    """The root of every exception that this package raises on purpose."""
+
+
+class NodeError(CircuitGraphError, ValueError):
+    """A node, port or edge that cannot be written down or is not in the graph."""
+
+
+class RequestError(CircuitGraphError, ValueError):
+    """A request that cannot be read, or that makes no sense on this graph."""
+
+
+class UnsupportedError(RequestError):
+    """A well-formed request that cannot be answered exactly on this model."""
+
+
+class PlanError(CircuitGraphError):
+    """A plan or a schedule that is not well formed: a bug of this package, please report it."""
+
+
+class PromptError(CircuitGraphError, ValueError):
+    """Clean and corrupt prompts, or positions in them, that do not fit together."""
+
+
+class MetricError(CircuitGraphError, ValueError):
+    """A metric that does not give one finite number per prompt, or cannot tell clean from corrupt."""
+
+
+class ModelError(CircuitGraphError, ValueError):
+    """A model that cannot be loaded, or is not in the state that patching needs."""
+
+
+class HookError(CircuitGraphError, RuntimeError):
+    """A planned hook that did not fire exactly as often as planned."""
+
+
+class EffectsError(CircuitGraphError, ValueError):
+    """Results that cannot be read the way they were asked for."""
+
+
+class CircuitError(CircuitGraphError, ValueError):
+    """A circuit that cannot be made, read or drawn."""
+
+
+class Problems:
+    """Collects every problem of an input, then raises them together, once.
+
+    Example:
+        >>> problems = Problems()
+        >>> problems.raise_if_any("cannot patch '9.9 -> logits'")
+        >>> problems.add(RequestError("a"))
+        >>> problems.add(RequestError("b"))
+        >>> problems.raise_if_any("cannot patch '9.9 -> logits'")
+        Traceback (most recent call last):
+        ...
+        circuitgraph.errors.RequestError: cannot patch '9.9 -> logits': 2 problems
+          1. a
+          2. b
+    """
+
+    def __init__(self) -> None:
+        """Start with no problems."""
+        self._found: list[CircuitGraphError] = []
+
+    def add(self, problem: CircuitGraphError | None) -> None:
+        """Remember a problem; None and repeats are passed over."""
+        if problem is not None and str(problem) not in {str(found) for found in self._found}:
+            self._found.append(problem)
+
+    @property
+    def found(self) -> Sequence[CircuitGraphError]:
+        """What was added so far, in order."""
+        return tuple(self._found)
+
+    def raise_if_any(self, what: str) -> None:
+        """Raise the one problem, or one error of the first one's class that lists them all.
+
+        Args:
+            what: The head line of the error, such as ``cannot patch 'head -> logits'``.
+        """
+        if not self._found:
+            return
+        kind = type(self._found[0])
+        if len(self._found) == 1:
+            raise kind(f"{what}: {self._found[0]}")
+        lines = [f"{what}: {len(self._found)} problems"]
+        lines += [f"  {number}. {problem}" for number, problem in enumerate(self._found, start=1)]
+        raise kind("\n".join(lines))

@@ -1,0 +1,320 @@
+"""The model as a graph: which nodes there are, and which sender comes before which port.
+
+`ModelShape` says how many layers and heads a model has and how its blocks are wired; `ModelGraph`
+derives nodes, ports and edges from it. Everything follows from one number per node and port: the
+*point* of the residual stream at which it writes or reads. This room knows nothing of torch; it
+meets a model only in `ModelGraph.from_model`, which asks the `lens` room for the model's shape.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, assert_never
+
+import networkx as nx
+
+from circuitgraph.errors import NodeError
+from circuitgraph.nodes import (
+    MLP,
+    Edge,
+    Embed,
+    Head,
+    Logits,
+    Node,
+    Port,
+    Receiver,
+    Writer,
+    receiver_port,
+)
+
+__all__ = ["ModelGraph", "ModelShape"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the graph needs to know of a model.
+
+    Args:
+        n_layers: Number of blocks.
+        n_heads: Query heads per layer.
+        n_kv_heads: Key and value heads per layer; None means one per query head.
+        parallel: Whether attention and MLP of a block read the same point of the residual stream.
+        attn_only: Whether the model has no MLPs at all.
+        mlp_layers: The layers that have an MLP; None means all (or none, with ``attn_only``).
+
+    Raises:
+        NodeError: Numbers that no model can have.
+
+    Example:
+        >>> ModelShape(n_layers=30, n_heads=9, n_kv_heads=3).heads_of_group(2)
+        (6, 7, 8)
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    parallel: bool = False
+    attn_only: bool = False
+    mlp_layers: tuple[int, ...] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.n_layers < 1 or self.n_heads < 1:
+            raise NodeError(
+                f"a model has at least one layer and one head, got {self.n_layers} layers "
+                f"of {self.n_heads} heads"
+            )
+        if self.n_kv_heads is not None and (
+            self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads != 0
+        ):
+            raise NodeError(
+                f"{self.n_heads} query heads cannot share {self.n_kv_heads} key-value heads: "
+                "the first must be a multiple of the second"
+            )
+        if self.mlp_layers is not None:
+            outside = [layer for layer in self.mlp_layers if not 0 <= layer < self.n_layers]
+            if outside or (self.attn_only and self.mlp_layers):
+                raise NodeError(
+                    f"mlp_layers={self.mlp_layers} does not fit {self.n_layers} layers"
+                    + (" without MLPs (attn_only)" if self.attn_only else "")
+                )
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key-value heads per layer, also where each query head has its own."""
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several query heads share one key-value head."""
+        return self.kv_heads != self.n_heads
+
+    def heads_of_group(self, kv_head: int) -> tuple[int, ...]:
+        """Return the query heads that read one key-value head."""
+        size = self.n_heads // self.kv_heads
+        return tuple(range(kv_head * size, (kv_head + 1) * size))
+
+    def has_mlp(self, layer: int) -> bool:
+        """Return whether the layer has an MLP."""
+        if self.attn_only:
+            return False
+        return self.mlp_layers is None or layer in self.mlp_layers
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """The directed graph of a model's heads, MLPs, embedding and logits.
+
+    Nodes, edges and their order come from the shape alone, so this needs no model and no torch.
+    Questions about single edges and nodes are answered without building the networkx graph.
+
+    Args:
+        shape: The model's shape.
+
+    Example:
+        >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
+        >>> len(graph.nodes), graph.n_edges
+        (158, 32491)
+        >>> graph.precedes(Head(5, 5), Head(8, 6).v), graph.precedes(Head(8, 6), Head(8, 6).q)
+        (True, False)
+        >>> graph.dag.edges[Head(0, 1), MLP(0), "in"]["edge"]
+        Edge(sender=Head(layer=0, head=1), receiver=Port(node=MLP(layer=0), name='in'))
+    """
+
+    shape: ModelShape
+
+    @classmethod
+    def from_model(cls, model: Any) -> "ModelGraph":
+        """Return the graph of a TransformerLens ``TransformerBridge``.
+
+        Raises:
+            ModelError: The object is not a model whose shape can be read.
+        """
+        from circuitgraph.lens.shape import shape_of
+
+        return cls(shape_of(model))
+
+    # -- nodes and ports ------------------------------------------------------------------------
+
+    @cached_property
+    def heads(self) -> tuple[Head, ...]:
+        """All heads, layer by layer."""
+        layers, heads = range(self.shape.n_layers), range(self.shape.n_heads)
+        return tuple(Head(layer, head) for layer in layers for head in heads)
+
+    @cached_property
+    def mlps(self) -> tuple[MLP, ...]:
+        """All MLPs, layer by layer."""
+        return tuple(MLP(layer) for layer in range(self.shape.n_layers) if self.shape.has_mlp(layer))
+
+    @cached_property
+    def writers(self) -> tuple[Writer, ...]:
+        """Everything that writes to the residual stream, in the order of the stream."""
+        return (Embed(), *sorted((*self.heads, *self.mlps)))
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, in the order of the residual stream."""
+        return (*self.writers, Logits())
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        """All ports, in the order of the residual stream."""
+        return tuple(port for node in self.nodes for port in self.ports_of(node))
+
+    def ports_of(self, node: Node) -> tuple[Port, ...]:
+        """Return the ports of a node; the embedding has none."""
+        match node:
+            case Embed():
+                return ()
+            case Head():
+                return (node.q, node.k, node.v)
+            case MLP() | Logits():
+                return (node.port,)
+            case _:
+                assert_never(node)
+
+    # -- order ----------------------------------------------------------------------------------
+
+    def writes_at(self, writer: Writer) -> int:
+        """Return the first point of the residual stream that holds the writer's write.
+
+        Points are numbered from 0 (after the embedding), two per block: ``2 * layer`` is a block's
+        input, ``2 * layer + 1`` what lies between attention and MLP.
+        """
+        match writer:
+            case Embed():
+                return 0
+            case Head(layer=layer):
+                return 2 * layer + (2 if self.shape.parallel else 1)
+            case MLP(layer=layer):
+                return 2 * layer + 2
+            case _:
+                assert_never(writer)
+
+    def reads_at(self, port: Port) -> int:
+        """Return the point of the residual stream that the port reads."""
+        match port.node:
+            case Head(layer=layer):
+                return 2 * layer
+            case MLP(layer=layer):
+                return 2 * layer + (0 if self.shape.parallel else 1)
+            case Logits():
+                return 2 * self.shape.n_layers
+            case _:
+                assert_never(port.node)
+
+    def precedes(self, sender: Writer, receiver: Receiver) -> bool:
+        """Return whether the sender writes at a point that the receiver reads."""
+        return self.writes_at(sender) <= self.reads_at(receiver_port(receiver))
+
+    # -- edges ----------------------------------------------------------------------------------
+
+    @cached_property
+    def n_edges(self) -> int:
+        """Number of edges, counted without making them."""
+        points = [self.writes_at(writer) for writer in self.writers]
+        before = [0] * (2 * self.shape.n_layers + 1)
+        for point in points:
+            before[point] += 1
+        for point in range(1, len(before)):
+            before[point] += before[point - 1]
+        return sum(before[self.reads_at(port)] for port in self.ports)
+
+    def edges_into(self, receiver: Receiver) -> tuple[Edge, ...]:
+        """Return the edges from every sender that comes before the receiver."""
+        port = receiver_port(receiver)
+        self.check(port)
+        return tuple(Edge(writer, port) for writer in self.writers if self.precedes(writer, port))
+
+    def edges_from(self, sender: Writer) -> tuple[Edge, ...]:
+        """Return the edges to every port that comes after the sender."""
+        self.check(sender)
+        return tuple(Edge(sender, port) for port in self.ports if self.precedes(sender, port))
+
+    def edges(self) -> Iterator[Edge]:
+        """Yield every edge, receiver by receiver."""
+        for port in self.ports:
+            yield from self.edges_into(port)
+
+    @cached_property
+    def dag(self) -> "nx.MultiDiGraph[Node]":
+        """The whole graph: node objects, edges keyed by port name and carrying ``edge=Edge(...)``.
+
+        Built on first use: a tenth of a second for GPT-2 small, about half for SmolLM2-135M.
+        """
+        dag: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
+        dag.add_nodes_from(self.nodes)
+        dag.add_edges_from(
+            (edge.sender, edge.receiver.node, edge.receiver.name, {"edge": edge})
+            for edge in self.edges()
+        )
+        return dag
+
+    # -- does it exist? -------------------------------------------------------------------------
+
+    def problem(self, thing: Node | Port) -> NodeError | None:
+        """Return what is wrong with a node or port on this graph, or None."""
+        node = thing.node if isinstance(thing, Port) else thing
+        match node:
+            case Head(layer=layer, head=head):
+                if layer >= self.shape.n_layers:
+                    return self._missing(thing, f"layer must be 0..{self.shape.n_layers - 1}")
+                if head >= self.shape.n_heads:
+                    return self._missing(thing, f"head must be 0..{self.shape.n_heads - 1}")
+            case MLP(layer=layer):
+                if not self.mlps:
+                    return self._missing(thing, "the model has no MLPs")
+                if layer >= self.shape.n_layers:
+                    return self._missing(thing, f"layer must be 0..{self.shape.n_layers - 1}")
+                if not self.shape.has_mlp(layer):
+                    return self._missing(thing, f"layer {layer} has no MLP")
+            case Embed() | Logits():
+                pass
+            case _:
+                assert_never(node)
+        return None
+
+    def check(self, thing: Node | Port) -> None:
+        """Raise `NodeError` unless the node or port is in this graph."""
+        if problem := self.problem(thing):
+            raise problem
+
+    def order_problem(self, sender: Writer, receiver: Port) -> NodeError | None:
+        """Return why the sender does not come before the receiver, or None where it does."""
+        if self.precedes(sender, receiver):
+            return None
+        if isinstance(receiver.node, MLP) and self.shape.parallel and sender != receiver.node:
+            why = "attention and MLP of a layer read the same point in this model's parallel blocks"
+        else:
+            why = "it must write to the residual stream before the receiver reads it"
+        return NodeError(f"{sender} does not come before {receiver}: {why}")
+
+    def _missing(self, thing: Node | Port, why: str) -> NodeError:
+        shape = self.shape
+        size = f"{shape.n_layers} layers of {shape.n_heads} heads"
+        near = self._nearest(thing)
+        hint = f"; did you mean {near}?" if near else ""
+        return NodeError(f"no node {str(thing)!r} in this graph ({size}): {why}{hint}")
+
+    def _nearest(self, thing: Node | Port) -> str:
+        last_layer, last_head = self.shape.n_layers - 1, self.shape.n_heads - 1
+        match thing:
+            case Port(node=Head() as head, name=name):
+                return f"{self._nearest(head)}.{name}"
+            case Port(node=node):
+                return self._nearest(node)
+            case Head(layer=layer, head=head_index):
+                return str(Head(min(layer, last_layer), min(head_index, last_head)))
+            case MLP(layer=layer) if self.mlps:
+                return str(min(self.mlps, key=lambda mlp: abs(mlp.layer - layer)))
+            case _:
+                return ""
+
+    def __str__(self) -> str:
+        shape = self.shape
+        kv = f" ({shape.kv_heads} key-value heads)" if shape.grouped else ""
+        blocks = "parallel" if shape.parallel else "sequential"
+        return (
+            f"ModelGraph: {shape.n_layers} layers of {shape.n_heads} heads{kv}, "
+            f"{len(self.mlps)} MLPs, {blocks} blocks; {len(self.nodes)} nodes, {self.n_edges} edges"
+        )
