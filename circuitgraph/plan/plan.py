@@ -1,0 +1,147 @@
+"""A plan: for every cell of a request, the ordered runs that answer it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from circuitgraph.graph import ModelGraph
+from circuitgraph.nodes import Logits
+from circuitgraph.plan.lint import lint_plan
+from circuitgraph.plan.ops import Run, Source
+from circuitgraph.request import Mode, Request, Variant
+
+__all__ = ["Axis", "Cell", "Cost", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One swept dimension: its name and the coordinate of each step along it."""
+
+    dim: str
+    values: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dim} ({len(self.values)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One request of a sweep: where it stands in the grid, its text, and its runs.
+
+    Args:
+        index: Position along each axis of the plan.
+        name: The cell's own request as text, such as ``9.9 -> logits``.
+        runs: The runs in order; ops refer to earlier runs by their number.
+    """
+
+    index: tuple[int, ...]
+    name: str
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What running a plan hook by hook costs, in forward passes.
+
+    Args:
+        recordings: Passes that record the clean and corrupt prompts; paid once per experiment.
+        forward_passes: Further passes, over all cells, one request at a time.
+        closed_form: Runs that need no pass: a sum of recorded writes, or a norm and unembedding.
+    """
+
+    recordings: int
+    forward_passes: int
+    closed_form: int
+
+    @property
+    def total(self) -> int:
+        """All forward passes."""
+        return self.recordings + self.forward_passes
+
+    def __str__(self) -> str:
+        passes = f"{self.forward_passes} forward pass{'es' * (self.forward_passes != 1)}"
+        return (
+            f"{passes} + {self.recordings} recordings one request at a time, "
+            f"{self.closed_form} runs in closed form"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ordered runs that answer a request, as plain data.
+
+    Made by `circuitgraph.compile`, read by the engines, shown by ``print``. Cells that no valid
+    request fills (a sender not before its receiver) are left out.
+
+    Args:
+        graph: The model's graph.
+        request: What was asked.
+        variant: What direct paths may pass through.
+        mode: What patching several receivers means.
+        source: Where patched values come from.
+        axes: The swept dimensions, in order; none for a single request.
+        cells: The valid cells of the grid, in order.
+    """
+
+    graph: ModelGraph
+    request: Request
+    variant: Variant
+    mode: Mode
+    source: Source
+    axes: tuple[Axis, ...]
+    cells: tuple[Cell, ...] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each swept dimension."""
+        return tuple(len(axis.values) for axis in self.axes)
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the runs of every cell, in order."""
+        for cell in self.cells:
+            yield from cell.runs
+
+    def is_closed_form(self, run: Run) -> bool:
+        """Return whether a run computes no node before the logits, so needs no forward pass."""
+        if any(port.port.node != Logits() for port in run.ports):
+            return False
+        return run.recomputed(self.graph.nodes) <= {Logits()}
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Forward passes that the reference engine needs."""
+        known: dict[Run, bool] = {}
+        closed = total = 0
+        for run in self.runs():
+            if run not in known:
+                known[run] = self.is_closed_form(run)
+            closed += known[run]
+            total += 1
+        return Cost(recordings=2, forward_passes=total - closed, closed_form=closed)
+
+    def lint(self) -> "Plan":
+        """Return the plan itself where it is well formed.
+
+        Raises:
+            PlanError: The plan refers to something that is not there, patches and freezes the same
+                node, patches a port that no sender comes before, or the like.
+        """
+        lint_plan(self)
+        return self
+
+    def draw(self, **options: Any) -> Any:
+        """Draw the runs as panels of heads and MLPs (see `circuitgraph.draw.draw_plan`)."""
+        from circuitgraph.draw import draw_plan
+
+        return draw_plan(self, **options)
+
+    def __str__(self) -> str:
+        from circuitgraph.plan.table import plan_table
+
+        return plan_table(self)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
