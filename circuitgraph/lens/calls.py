@@ -1,0 +1,117 @@
+"""Calling a block with fewer positions or more rows than it was recorded with.
+
+The arguments that a block receives besides its hidden states (masks, rotary embeddings, position
+numbers) were recorded for all positions of every prompt. Here they are cut to the query positions
+that are run, and repeated for a stack of rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitgraph.lens.record import BlockCall
+
+__all__ = ["CannotSlice", "FixedKeys", "adapt_call"]
+
+Queries = slice | Int[Tensor, "prompt query"] | None
+
+
+class CannotSlice(Exception):
+    """A block has an argument that we do not know how to cut to some positions."""
+
+
+class FixedKeys:
+    """A stand-in for a key-value cache, through which the attention gets its keys and values.
+
+    Args:
+        update: Gets the keys and values of the positions that are run,
+            ``[row*prompt kv_head query d_head]``, and returns those to attend to.
+    """
+
+    is_compileable = False
+    is_sliding = (False,)
+
+    def __init__(self, update: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        """Answer every update through ``update``."""
+        self._update = update
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return the keys and values to attend to."""
+        return self._update(keys, values)
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """Return 0: positions come from the recorded arguments, not from the cache."""
+        return 0
+
+
+_CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
+
+
+def adapt_call(
+    call: BlockCall,
+    n_rows: int,
+    n_prompts: int,
+    n_pos: int,
+    queries: Queries = None,
+    keys: FixedKeys | None = None,
+) -> BlockCall:
+    """Return a block's arguments for a stack of rows at some query positions.
+
+    Args:
+        call: The recorded arguments.
+        n_rows: How often the prompts are repeated on the batch axis.
+        n_prompts: Number of prompts.
+        n_pos: Number of recorded positions.
+        queries: Which positions are run; None for all.
+        keys: Where the attention gets its keys and values; None for those of the run positions.
+
+    Raises:
+        CannotSlice: ``queries`` or ``keys`` was given and an argument is of an unknown kind.
+    """
+
+    def fit(name: str, value: Any) -> Any:
+        if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
+            return tuple(fit(name, part) for part in value)
+        if not isinstance(value, Tensor):
+            return value
+        if queries is not None:
+            value = _cut(name, value, n_pos, n_prompts, queries)
+        if value.ndim >= 2 and value.shape[0] == n_prompts and n_prompts > 1 and n_rows > 1:
+            value = value.repeat(n_rows, *[1] * (value.ndim - 1))
+        return value
+
+    args = tuple(fit(str(number), value) for number, value in enumerate(call.args))
+    kwargs = {name: fit(name, value) for name, value in call.kwargs.items()}
+    if keys is not None:
+        # The bridge's attention asks for the cache by these names; GPT-2's block takes it as its
+        # second positional argument.
+        name = next((name for name in _CACHE_NAMES if name in kwargs), None)
+        if name is not None:
+            kwargs[name] = keys
+        elif args and args[0] is None:
+            args = (keys, *args[1:])
+        else:
+            raise CannotSlice("the block takes no key-value cache")
+    return replace(call, args=args, kwargs=kwargs)
+
+
+def _cut(name: str, value: Tensor, n_pos: int, n_prompts: int, queries: slice | Tensor) -> Tensor:
+    """Return an argument at the query positions only."""
+    if value.ndim == 4 and value.shape[-2:] == (n_pos, n_pos):
+        if isinstance(queries, slice):
+            return value[:, :, queries]
+        rows = torch.arange(len(queries), device=value.device)
+        full = value.expand(len(queries), *value.shape[1:])
+        return full[rows[:, None], :, queries].transpose(1, 2)
+    if value.ndim in (2, 3) and value.shape[1] == n_pos and value.shape[0] in (1, n_prompts):
+        if isinstance(queries, slice):
+            return value[:, queries]
+        rows = torch.arange(len(queries), device=value.device)
+        return value.expand(len(queries), *value.shape[1:])[rows[:, None], queries]
+    if value.ndim == 1 and value.shape[0] == n_pos and isinstance(queries, slice):
+        return value[queries]
+    raise CannotSlice(f"argument {name} of shape {tuple(value.shape)}")

@@ -1,0 +1,269 @@
+"""Recording a run: every node's value, the residual stream at every point, how blocks were called.
+
+Everything is cloned when recorded, since hooks hand out the very tensors that the model goes on
+using, and nothing recorded is ever changed in place.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitgraph.lens.modules import first_tensor
+from circuitgraph.lens.names import mlp_input_name
+
+__all__ = ["BlockCall", "LayerRecord", "Recording", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCall:
+    """How a block was called besides its hidden states, and what form its parts return.
+
+    Args:
+        args: Positional arguments after the hidden states.
+        kwargs: Named arguments: masks, rotary embeddings, and so on.
+        attn_form: The attention's output without its tensors: a tuple of None, or None for a tensor.
+        mlp_form: The MLP's output, likewise.
+        block_form: The block's output, likewise.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    attn_form: Any = None
+    mlp_form: Any = None
+    block_form: Any = None
+
+
+@dataclass(slots=True)
+class LayerRecord:
+    """One block on one batch of prompts. All but ``keys`` and ``values`` are ``[prompt pos width]``.
+
+    Args:
+        resid: The block's input.
+        mid: What its MLP reads; the same tensor as ``resid`` in a parallel block.
+        q: Output of the query projection, before norms and rotation; likewise ``k`` and ``v``.
+        z: Input of the output projection, all heads side by side.
+        projected: Output of the output projection.
+        attn: Output of the attention module.
+        mlp: Output of the MLP; None without one.
+        keys: Keys that the attention used, ``[prompt kv_head pos d_head]``, rotated; or None.
+        values: Values likewise.
+        call: The block's other arguments.
+    """
+
+    resid: Tensor
+    call: BlockCall
+    mid: Tensor | None = None
+    q: Tensor | None = None
+    k: Tensor | None = None
+    v: Tensor | None = None
+    z: Tensor | None = None
+    projected: Tensor | None = None
+    attn: Tensor | None = None
+    mlp: Tensor | None = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Recording:
+    """One run over a batch of prompts.
+
+    Args:
+        tokens: What was run.
+        layers: One record per block.
+        final: The residual stream after the last block.
+        logits: The model's logits at the positions that were asked for.
+    """
+
+    tokens: Int[Tensor, "prompt pos"]
+    layers: list[LayerRecord] = field(default_factory=list)
+    final: Float[Tensor, "prompt pos d_model"] | None = None
+    logits: Float[Tensor, "prompt read d_vocab"] | None = None
+
+    def bytes(self) -> int:
+        """Memory that the recording holds."""
+        seen: dict[int, int] = {}
+        for layer in self.layers:
+            for name in LayerRecord.__slots__:
+                value = getattr(layer, name)
+                if isinstance(value, Tensor):
+                    seen[value.data_ptr()] = value.numel() * value.element_size()
+        return sum(seen.values())
+
+
+def record(
+    model: Any,
+    tokens: Int[Tensor, "prompt pos"],
+    *,
+    read: Int[Tensor, "prompt read"] | None = None,
+    fields: Sequence[str] | None = None,
+) -> Recording:
+    """Run the model once and keep what it computed.
+
+    Args:
+        model: A `TransformerBridge` in eval mode.
+        tokens: Right-padded prompts.
+        read: Positions whose logits are wanted; None computes them all.
+        fields: Names of the `LayerRecord` fields to keep; None keeps all.
+
+    Returns:
+        The recording. One forward pass; only the wanted positions are unembedded.
+    """
+    keep = set(LayerRecord.__slots__ if fields is None else fields)
+    recording = Recording(tokens)
+
+    with ExitStack() as stack, torch.no_grad():
+
+        def before(module: Any, hook: Callable[..., Any]) -> None:
+            handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            stack.callback(handle.remove)
+
+        def after(module: Any, hook: Callable[..., Any]) -> None:
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+
+        for number, block in enumerate(model.blocks):
+            _watch_block(recording, number, block, keep, before, after)
+
+    
+        def at_end(_: Any, __: Any, ___: Any, output: Any) -> None:
+            recording.final = first_tensor(output).clone()
+
+        after(last, at_end)
+        if read is not None:
+            rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+
+            def only_read(_: Any, args: Any, kwargs: Any) -> Any:
+                return (args[0][rows, read], *args[1:]), kwargs
+
+            before(model.unembed, only_read)
+        output = model(tokens, return_type="logits")
+    recording.logits = output
+    _take_keys(recording)
+    _share_equal_rows(recording)
+    return recording
+
+
+def _watch_block(
+    recording: Recording,
+    number: int,
+    block: Any,
+    keep: set[str],
+    before: Callable[..., None],
+    after: Callable[..., None],
+) -> None:
+    """Install the hooks that record one block."""
+
+    def enter(_: Any, args: Any, kwargs: Any) -> None:
+        kwargs = dict(kwargs)
+        if args:
+            hidden, rest = args[0], tuple(args[1:])
+        else:
+            hidden, rest = kwargs.pop("hidden_states"), ()
+        recording.layers.append(LayerRecord(hidden.clone(), BlockCall(rest, kwargs)))
+
+    def leave(_: Any, __: Any, ___: Any, output: Any) -> None:
+        layer = recording.layers[number]
+        layer.call = replace(layer.call, block_form=_without_tensors(output))
+
+    before(block.original_component, enter)
+    after(block.original_component, leave)
+
+    def keep_output(name: str, form: str | None = None) -> Callable[..., None]:
+        def hook(_: Any, __: Any, ___: Any, output: Any) -> None:
+            layer = recording.layers[number]
+            setattr(layer, name, first_tensor(output).clone())
+            if form is not None:
+                layer.call = replace(layer.call, **{form: _without_tensors(output)})
+
+        return hook
+
+    def keep_input(name: str) -> Callable[..., None]:
+        def hook(_: Any, args: Any, kwargs: Any) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            setattr(recording.layers[number], name, hidden.clone())
+
+        return hook
+
+    attn = block.attn
+    for name, module in (("q", "q"), ("k", "k"), ("v", "v")):
+        if name in keep and hasattr(attn, module):
+            after(getattr(attn, module), keep_output(name))
+    before(attn.o, keep_input("z"))
+    if "projected" in keep:
+        after(attn.o, keep_output("projected"))
+    after(attn, keep_output("attn", "attn_form"))
+    if has_mlp(block):
+        after(block.mlp, keep_output("mlp", "mlp_form"))
+        if not is_parallel(block):
+            module = mlp_input_name(block).split(".")[0]
+            before(getattr(block, module), keep_input("mid"))
+
+
+def _without_tensors(output: Any) -> Any:
+    """Return the form of an output, so that a replayed module can return the same form."""
+    if isinstance(output, tuple | list):
+        return type(output)(None for _ in output)
+    return None
+
+
+def has_mlp(block: Any) -> bool:
+    """Return whether a block has an MLP."""
+    mlp = block._modules.get("mlp")
+    return mlp is not None and mlp.original_component is not None
+
+
+def is_parallel(block: Any) -> bool:
+    """Return whether attention and MLP of a block read the same residual stream."""
+    return type(block).__name__ == "ParallelBlockBridge"
+
+
+def is_cache(value: Any) -> bool:
+    """Return whether an argument of a block is a key-value cache."""
+    return hasattr(value, "update") and hasattr(value, "get_seq_length")
+
+
+def _take_keys(recording: Recording) -> None:
+    """Keep the rotated keys and values that the run left in its cache, and drop the cache."""
+    n_pos = recording.tokens.shape[1]
+    for number, layer in enumerate(recording.layers):
+        given = [*layer.call.args, *layer.call.kwargs.values()]
+        cache = next((value for value in given if is_cache(value)), None)
+        held = getattr(cache, "layers", None)
+        if held is not None and number < len(held):
+            keys, values = getattr(held[number], "keys", None), getattr(held[number], "values", None)
+            if isinstance(keys, Tensor) and keys.ndim == 4 and keys.shape[2] == n_pos:
+                layer.keys, layer.values = keys, values
+        layer.call = replace(
+            layer.call,
+            args=tuple(None if is_cache(value) else value for value in layer.call.args),
+            kwargs={n: None if is_cache(v) else v for n, v in layer.call.kwargs.items()},
+        )
+
+
+def _share_equal_rows(recording: Recording) -> None:
+    """Keep one row of every block argument that is the same for all prompts, so it can broadcast."""
+    n_prompts = len(recording.tokens)
+    known: dict[int, Tensor] = {}
+
+    def share(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(share(part) for part in value)
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != n_prompts:
+            return value
+        if id(value) not in known:
+            same = n_prompts == 1 or bool((value == value[:1]).all())
+            known[id(value)] = value[:1] if same else value
+        return known[id(value)]
+
+    calls = [layer.call for layer in recording.layers]
+    for layer, call in zip(recording.layers, calls, strict=True):
+        layer.call = replace(
+            call,
+            args=tuple(share(value) for value in call.args),
+            kwargs={name: share(value) for name, value in call.kwargs.items()},
+        )

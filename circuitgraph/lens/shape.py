@@ -1,0 +1,47 @@
+"""A model's shape, read off its bridge."""
+
+from typing import Any
+
+from circuitgraph.errors import ModelError
+from circuitgraph.graph import ModelShape
+from circuitgraph.lens.record import has_mlp, is_parallel
+
+__all__ = ["shape_of"]
+
+
+def shape_of(model: Any) -> ModelShape:
+    """Return the shape of a TransformerLens ``TransformerBridge``.
+
+    Raises:
+        ModelError: Not a bridge, or a bridge whose blocks are not made of attention and MLP.
+    """
+    blocks = getattr(model, "blocks", None)
+    cfg = getattr(model, "cfg", None)
+    if blocks is None or cfg is None or not hasattr(cfg, "n_heads"):
+        raise ModelError(
+            f"{type(model).__name__} is no TransformerBridge: load a model with cg.load_model(name) "
+            "or TransformerBridge.boot_transformers(name)"
+        )
+    for number, block in enumerate(blocks):
+        parts = block._modules
+        attn = parts.get("attn")
+        if attn is None or any(part not in attn._modules for part in ("q", "k", "v", "o")):
+            raise ModelError(
+                f"layer {number} of this model has no attention with separate q, k, v and o "
+                f"projections (it is a {type(block).__name__} of {', '.join(parts)}): "
+                "its heads cannot be patched exactly"
+            )
+    parallel = {is_parallel(block) for block in blocks}
+    if len(parallel) > 1:
+        raise ModelError("this model mixes parallel and sequential blocks, which is not supported")
+    with_mlp = tuple(number for number, block in enumerate(blocks) if has_mlp(block))
+    n_heads = int(cfg.n_heads)
+    n_kv_heads = int(getattr(cfg, "n_key_value_heads", None) or n_heads)
+    return ModelShape(
+        n_layers=len(blocks),
+        n_heads=n_heads,
+        n_kv_heads=None if n_kv_heads == n_heads else n_kv_heads,
+        parallel=parallel.pop() and bool(with_mlp),
+        attn_only=not with_mlp,
+        mlp_layers=None if len(with_mlp) in (0, len(blocks)) else with_mlp,
+    )
