@@ -133,7 +133,7 @@ def record(
         def at_end(_: Any, __: Any, ___: Any, output: Any) -> None:
             recording.final = first_tensor(output).clone()
 
-        after(last, at_end)
+        after(model.blocks[len(model.blocks) - 1].original_component, at_end)
         if read is not None:
             rows = torch.arange(len(tokens), device=tokens.device)[:, None]
 
