@@ -99,6 +99,9 @@ def compile(
     check_nodes(graph, asked, problems)
     problems.raise_if_any(f"cannot compile {str(asked)!r}")
     axes, candidates = lay_out(graph, asked, n_positions)
+    if mode == "replace":
+        check_replace(candidates, through, problems)
+        problems.raise_if_any(f"cannot compile {str(asked)!r}")
     cells = write_cells(graph, candidates, through, mode, source)
     if not cells:
         _, first = candidates[0]
@@ -301,7 +304,10 @@ def _expand(
                 Axis(f"{dim}kv_head", tuple(range(shape.kv_heads))),
             ]
             return axes, [
-                ((layer, kv), _resolve(graph, (Site(KVPort(layer, kv, "k" if port == "k" else "v"), at),)))
+                (
+                    (layer, kv),
+                    _resolve(graph, (Site(KVPort(layer, kv, "k" if port == "k" else "v"), at),)),
+                )
                 for layer in range(shape.n_layers)
                 for kv in range(shape.kv_heads)
             ]
@@ -422,7 +428,9 @@ def order_problem(graph: ModelGraph, hops: Hops) -> NodeError | None:
             reached = [port for port in receivers if graph.precedes(sender, port)]
             if not reached:
                 return graph.order_problem(sender, receivers[0])
-        if all(not graph.precedes(sender, receiver) for sender in senders for receiver in receivers):
+        if all(
+            not graph.precedes(sender, receiver) for sender in senders for receiver in receivers
+        ):
             return graph.order_problem(senders[0], receivers[0])
     return None
 
@@ -449,6 +457,25 @@ def _all_hops(hops: Hops) -> list[tuple[list[Writer], list[Port]]]:
         found.append((senders, ports))
         senders = list(dict.fromkeys(cast(Writer, port.node) for port in ports))
     return found
+
+
+def check_replace(
+    candidates: Sequence[Candidate], through: frozenset[Head | MLP], problems: Problems
+) -> None:
+    """Refuse mode ``replace`` where a receiver is also a node that direct paths pass through."""
+    for _, hops in candidates:
+        last = [receivers for _, receivers in _all_hops(hops)]
+        ports = [port for receivers in (last if hops.edges else last[-1:]) for port in receivers]
+        inside = [port for port in ports if port.node in through]
+        if inside and len(ports) > 1:
+            problems.add(
+                UnsupportedError(
+                    f"mode 'replace' with {inside[0]} both a receiver and a node that direct paths "
+                    "to other receivers pass through: use variant 'single-pass', or cg.Through "
+                    f"without {inside[0].node}"
+                )
+            )
+            return
 
 
 # -- the runs of a cell ----------------------------------------------------------------------------
@@ -539,8 +566,12 @@ class _CellWriter:
         return tuple(runs)
 
     def send(self, patches: tuple[PatchWrite, ...], receivers: Sequence[Site]) -> Run:
-        """Senders patched, everything outside the variant frozen; record what arrives."""
-        live = frozenset(patch.node for patch in patches) | self.through
+        """Senders patched, everything outside the variant frozen; record what arrives.
+
+        A sender that is patched at some positions only is frozen at the others, unless a direct
+        path may pass through it.
+        """
+        live = frozenset(patch.node for patch in patches if patch.at is None) | self.through
         ports = tuple(cast(Port, site.what) for site in self.reached(receivers, patches))
         return Run("send", (*patches, self.freeze_all_but(live), Record(ports=ports)))
 

@@ -9,9 +9,8 @@ meets a model only in `ModelGraph.from_model`, which asks the `lens` room for th
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
-import networkx as nx
 
 from circuitgraph.errors import NodeError
 from circuitgraph.nodes import (
@@ -26,6 +25,9 @@ from circuitgraph.nodes import (
     Writer,
     receiver_port,
 )
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["ModelGraph", "ModelShape"]
 
@@ -144,7 +146,9 @@ class ModelGraph:
     @cached_property
     def mlps(self) -> tuple[MLP, ...]:
         """All MLPs, layer by layer."""
-        return tuple(MLP(layer) for layer in range(self.shape.n_layers) if self.shape.has_mlp(layer))
+        return tuple(
+            MLP(layer) for layer in range(self.shape.n_layers) if self.shape.has_mlp(layer)
+        )
 
     @cached_property
     def writers(self) -> tuple[Writer, ...]:
@@ -242,6 +246,8 @@ class ModelGraph:
 
         Built on first use: a tenth of a second for GPT-2 small, about half for SmolLM2-135M.
         """
+        import networkx as nx  # a quarter of a second, and most users never need the whole graph
+
         dag: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
         dag.add_nodes_from(self.nodes)
         dag.add_edges_from(

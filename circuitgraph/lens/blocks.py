@@ -153,7 +153,10 @@ class Blocks:
             raise Stop(first_tensor(mlp_forward(*args, **kwargs)))
 
         nothing = mid.new_zeros(()).expand_as(mid)
-        pairs = [(block.mlp, stop), (block.attn, lambda *_, **__: with_first(call.attn_form, nothing))]
+        pairs = [
+            (block.mlp, stop),
+            (block.attn, lambda *_, **__: with_first(call.attn_form, nothing)),
+        ]
         if not self.parallel[layer] and "ln1" in block._modules:
             pairs.append((block.ln1, lambda hidden, *_, **__: hidden))
         return self._until_stop(layer, mid, call, *pairs)
@@ -199,7 +202,9 @@ class Blocks:
             kept["z"] = z
             return with_first(call.attn_form, first_tensor(project(z)))
 
-        pairs.append((block.attn, set_attention) if isinstance(z, Tensor) else (block.attn.o, projected))
+        pairs.append(
+            (block.attn, set_attention) if isinstance(z, Tensor) else (block.attn.o, projected)
+        )
         if self.has_mlp(layer):
             mlp_forward = block.mlp.forward
 
@@ -252,7 +257,9 @@ class Blocks:
         """
         tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
         form = call.block_form
-        pairs = [(block, lambda hidden, *_, **__: with_first(form, hidden)) for block in self.blocks]
+        pairs = [
+            (block, lambda hidden, *_, **__: with_first(form, hidden)) for block in self.blocks
+        ]
         pairs[-1] = (self.blocks[-1], lambda *_, **__: with_first(form, resid))
         with replaced(*pairs), torch.no_grad():
             logits: Tensor = self.model(tokens, return_type="logits")

@@ -129,7 +129,6 @@ def record(
         for number, block in enumerate(model.blocks):
             _watch_block(recording, number, block, keep, before, after)
 
-    
         def at_end(_: Any, __: Any, ___: Any, output: Any) -> None:
             recording.final = first_tensor(output).clone()
 
@@ -235,7 +234,10 @@ def _take_keys(recording: Recording) -> None:
         cache = next((value for value in given if is_cache(value)), None)
         held = getattr(cache, "layers", None)
         if held is not None and number < len(held):
-            keys, values = getattr(held[number], "keys", None), getattr(held[number], "values", None)
+            keys, values = (
+                getattr(held[number], "keys", None),
+                getattr(held[number], "values", None),
+            )
             if isinstance(keys, Tensor) and keys.ndim == 4 and keys.shape[2] == n_pos:
                 layer.keys, layer.values = keys, values
         layer.call = replace(

@@ -78,15 +78,14 @@ def _lint_cell(graph: ModelGraph, cell: "Cell", problems: Problems) -> None:
                         if graph.problem(thing):
                             bad(number, f"records {thing}, which is not in the graph")
                     for port in recorded:
-                        if not any(
-                            graph.precedes(sender.node, port) for sender in run.patched
-                        ):
+                        if not any(graph.precedes(sender.node, port) for sender in run.patched):
                             bad(number, f"records {port}, which no patched sender comes before")
                 case ReadLogits():
                     pass
         if twice := [node for node in patched if patched.count(node) > 1 and _all(run, node)]:
             bad(number, f"patches {twice[0]} twice")
-        if both := sorted(set(patched) & run.frozen):
+        everywhere = {op.node for op in run.patched if op.at is None}
+        if both := sorted(everywhere & run.frozen):
             bad(number, f"patches and freezes {both[0]}")
         if held := [p for p in ports if isinstance(p.node, Head) and p.node in run.frozen]:
             bad(number, f"patches the port {held[0]} of a frozen node")

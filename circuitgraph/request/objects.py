@@ -17,6 +17,7 @@ from circuitgraph.request.terms import (
 
 __all__ = ["as_request", "path"]
 
+
 def as_request(asked: "str | Request | Edge | Iterable[Edge]") -> Request:
     """Return the request that text, an edge or a collection of edges means.
 

@@ -1,0 +1,220 @@
+"""The fast engine: records the prompts once, then runs schedules."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitgraph.engines.fast.measure import run_measure
+from circuitgraph.engines.fast.memory import parse_budget
+from circuitgraph.engines.fast.readout import measure_rows
+from circuitgraph.engines.fast.recompute import run_recompute
+from circuitgraph.engines.fast.send import run_send
+from circuitgraph.engines.fast.state import Outputs, State
+from circuitgraph.engines.reference import ReferenceEngine
+from circuitgraph.engines.setup import Setup
+from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.record import record
+from circuitgraph.lens.traits import Traits, find_traits
+from circuitgraph.plan import Plan, ReplaceSenders
+from circuitgraph.schedule import PASSES, Schedule, Stage
+from circuitgraph.schedule import schedule as make_schedule
+
+__all__ = ["FastEngine", "ReplayWarning"]
+
+UNCHECKED = Traits(additive=True, plain_readout=True, heads_apart=True, sliceable=True)
+
+
+class ReplayWarning(UserWarning):
+    """The model or request cannot be replayed exactly, so the reference engine runs it."""
+
+
+class FastEngine:
+    """Runs plans with frozen modules replayed and requests stacked.
+
+    Args:
+        setup: The experiment.
+        memory_budget: What stacks may hold at once: bytes, ``"2GiB"``, or None for a fraction of
+            what is free.
+        self_check: Whether to prove on two prompts that the model can be replayed; where it cannot,
+            the reference engine runs instead, with a warning.
+        passes: Passes of the schedule.
+    """
+
+    name = "fast"
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        memory_budget: str | int | None = None,
+        self_check: bool = True,
+        passes: Any = PASSES,
+    ) -> None:
+        """Prepare to run plans on an experiment; nothing is run yet."""
+        self.setup = setup
+        self.passes = passes
+        self.self_check = self_check
+        self.blocks = Blocks(setup.model)
+        self._budget = memory_budget
+        self.budget = parse_budget(memory_budget, setup.clean.device)
+
+    def with_setup(self, setup: Setup) -> "FastEngine":
+        """Return an engine with other patched values that shares this one's recordings."""
+        other = FastEngine(
+            setup, memory_budget=self._budget, self_check=self.self_check, passes=self.passes
+        )
+        other.__dict__["traits"] = self.traits
+        other.__dict__["state"] = State(
+            setup, self.blocks, self.state.clean, self.state.corrupt, self.traits
+        )
+        return other
+
+    # -- recordings -----------------------------------------------------------------------------
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What is special about the model, tried out on the first two prompts."""
+        if not self.self_check:
+            return UNCHECKED
+        clean = record(self.setup.model, self.setup.clean[:2])
+        corrupt = record(self.setup.model, self.setup.corrupt[:2])
+        with torch.no_grad():
+            return find_traits(self.blocks, clean, corrupt)
+
+    @cached_property
+    def state(self) -> State:
+        """The recorded experiment: two forward passes."""
+        setup = self.setup
+        # The metric is measured from the residual stream, so hardly any logits are needed.
+        at = torch.zeros_like(setup.clean[:, :1])
+        clean = record(setup.model, setup.clean, read=at)
+        corrupt = record(setup.model, setup.corrupt, read=at, fields=("z", "mlp"))
+        return State(setup, self.blocks, clean, corrupt, self.traits)
+
+    @cached_property
+    def reference(self) -> ReferenceEngine:
+        """The engine that runs what this one cannot."""
+        return ReferenceEngine(self.setup)
+
+    @cached_property
+    def clean_metric(self) -> Float[Tensor, "prompt"]:
+        """The metric on the clean prompts."""
+        return self._metric_of(self.state.final)
+
+    @cached_property
+    def corrupt_metric(self) -> Float[Tensor, "prompt"]:
+        """The metric on the corrupt prompts."""
+        final = self.state.corrupt.final
+        assert final is not None
+        return self._metric_of(final)
+
+    def _metric_of(self, final: Tensor) -> Tensor:
+        """Return the metric of a recorded run, measured just as patched runs are."""
+        state = self.state
+        change = final.to(state.delta_dtype) - state.final.to(state.delta_dtype)
+        read = self.setup.metric.read
+        picked = change[None] if read is None else change[state.rows, read[:, None]][None]
+        with torch.no_grad():
+            return measure_rows(state, picked)[0]
+
+    # -- running --------------------------------------------------------------------------------
+
+    def schedule(self, plan: Plan) -> Schedule:
+        """Return what would be run for a plan."""
+        return make_schedule(plan, self.passes)
+
+    def run(self, plan: Plan) -> Iterator[tuple[int, Float[Tensor, "prompt"]]]:
+        """Yield each cell's number in the plan and its metric, per prompt, as they come.
+
+        Warns:
+            ReplayWarning: The reference engine runs the plan, and why.
+        """
+        reason = self.cannot(plan)
+        if reason:
+            warnings.warn(
+                f"the reference engine runs {str(plan.request)!r}: {reason}",
+                ReplayWarning,
+                stacklevel=3,
+            )
+            yield from self.reference.run(plan)
+            return
+        for cells in self.batches(plan):
+            part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
+            with torch.no_grad():
+                values = self.run_schedule(self.schedule(part))
+            yield from zip(cells, values, strict=True)
+
+    def cannot(self, plan: Plan) -> str:
+        """Return why a plan cannot be run by replay; empty where it can."""
+        if self.traits.problems:
+            return self.traits.problems[0]
+        for run in plan.runs():
+            for op in run.ports:
+                if isinstance(op, ReplaceSenders) and op.through:
+                    return "mode 'replace' recomputes nodes between sender and receiver"
+                if isinstance(op, ReplaceSenders) and not self.traits.additive:
+                    return "mode 'replace' on blocks that do not add what their parts write"
+        return ""
+
+    def batches(self, plan: Plan) -> Iterator[range]:
+        """Yield ranges of cells whose recorded changes fit into the memory budget together."""
+        state = self.state
+        per_change = state.n_prompts * state.n_pos * state.final.shape[-1]
+        per_change *= state.delta_dtype.itemsize
+        most = max(1, self.budget // (2 * per_change))
+        step, first = len(plan.cells), 0
+        if any(len(cell.runs) > 1 for cell in plan.cells[:1]):
+            step = max(most, 1) * CELLS_PER_CHANGE
+        while first < len(plan.cells):
+            yield range(first, min(len(plan.cells), first + step))
+            first += step
+
+    def run_schedule(self, schedule: Schedule) -> list[Float[Tensor, "prompt"]]:
+        """Return the metric of every cell of a schedule."""
+        outputs: dict[int, Outputs] = {}
+        measured: dict[int, Tensor] = {}
+        for number, stage in enumerate(schedule.stages):
+            match stage.name:
+                case "send":
+                    outputs[number] = run_send(self.state, stage, outputs, self.budget // 2)
+                case "recompute":
+                    outputs[number] = run_recompute(self.state, stage, outputs, self.budget // 2)
+                case "measure":
+                    measured = run_measure(self.state, stage, outputs, self.budget // 2)
+                case "read out":
+                    measured = run_read_out(self.state, stage, outputs)
+        last: Stage = schedule.stages[-1]
+        return [measured[job] for job in last.job_of_cell]
+
+
+CELLS_PER_CHANGE = 8
+"""How many cells are reckoned to share one recorded change, for batching."""
+
+
+def run_read_out(
+    state: State, stage: Stage, outputs: dict[int, Outputs]
+) -> dict[int, Float[Tensor, "prompt"]]:
+    """Return the metric of every job whose change has arrived at the logits."""
+    changes = []
+    read = state.setup.metric.read
+    for job in stage.jobs:
+        (op,) = job.run.ports
+        assert not isinstance(op, ReplaceSenders)
+        arrived = outputs[op.delta_from].ports[job.source(op.delta_from), state.point(op.port)]
+        mask = state.setup.positions.mask(op.at)
+        if read is not None and arrived.places is not None and mask is None:
+            at = (arrived.places == read[:, None]).long().argmax(dim=1)
+            changes.append(arrived.change[state.rows[:, 0], at][:, None])
+            continue
+        change = arrived.everywhere(state.n_pos)
+        if mask is not None:
+            change = change * mask[..., None]
+        changes.append(change if read is None else change[state.rows, read[:, None]])
+    values = measure_rows(state, torch.stack(changes))
+    return dict(enumerate(values))

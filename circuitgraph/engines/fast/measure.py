@@ -1,0 +1,387 @@
+"""The measuring stage: receivers patched, everything downstream live, up to the metric.
+
+The stack holds one row per job, each row entering at its first changed layer. Positions before the
+first changed one stay clean: their keys and values are taken from the recording. After the last
+attention only the positions that the metric reads are run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitgraph.engines.fast.attend import Override, attend
+from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
+from circuitgraph.engines.fast.readout import measure_rows
+from circuitgraph.engines.fast.replace import LiveWrites
+from circuitgraph.engines.fast.state import Outputs, State
+from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.calls import FixedKeys, adapt_call
+from circuitgraph.nodes import MLP, Embed, Head, Logits
+from circuitgraph.plan import PatchPort, ReplaceSenders
+from circuitgraph.schedule import Job, Stage
+
+__all__ = ["run_measure"]
+
+Stack = Float[Tensor, "row prompt query d_model"]
+
+
+def run_measure(
+    state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int
+) -> dict[int, Float[Tensor, "prompt"]]:
+    """Return the metric of every job, per prompt."""
+    start = first_position(state, stage)
+    order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
+    found: dict[int, Tensor] = {}
+
+    def run(numbers: Sequence[int]) -> Tensor:
+        jobs = [stage.jobs[number] for number in numbers]
+        return _Measurer(state, jobs, outputs, start).run()
+
+    rows = rows_that_fit(budget, bytes_per_row(state, start))
+    for numbers, values in in_stacks(order, rows, run):
+        found.update(zip(numbers, values, strict=True))
+    return found
+
+
+def first_position(state: State, stage: Stage) -> int:
+    """Return the first position that a stage runs; 0 where the model's attention must run whole."""
+    if not stage.from_first or not state.traits.sliceable:
+        return 0
+    places = state.places(stage.where)
+    return 0 if places is None or not places.numel() else int(places.min())
+
+
+def bytes_per_row(state: State, start: int) -> int:
+    """What one row needs: its change, its attention, and what an MLP makes of it."""
+    cfg = state.blocks.model.cfg
+    length = state.n_pos - start
+    d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
+    on_cpu = state.final.device.type == "cpu"
+    width = 14 * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
+    scores = 4 * cfg.n_heads * length * state.n_pos
+    return int(state.n_prompts * (length * width + scores) * state.delta_dtype.itemsize)
+
+
+@dataclass
+class _Measurer:
+    """Runs one stack of measuring jobs."""
+
+    state: State
+    jobs: Sequence[Job]
+    outputs: Mapping[int, Outputs]
+    start: int
+    read: Tensor | None = field(init=False, default=None)
+
+    def run(self) -> Float[Tensor, "row prompt"]:
+        """Return the metric of every row."""
+        state = self.state
+        n_layers = len(state.blocks)
+        length = state.n_pos - self.start
+        shape = (len(self.jobs), state.n_prompts, length, state.final.shape[-1])
+        change = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+        self.live = LiveWrites.for_jobs(state, self.jobs, self.outputs, self.start)
+        self.enter_embedding(change)
+        metric_read = state.setup.metric.read
+        self.first_layers = [job.first_layer for job in self.jobs]
+        for layer in range(self.first_layers[0], n_layers):
+            entered = sum(first <= layer for first in self.first_layers)
+            last = layer == n_layers - 1 and metric_read is not None
+            if last and self.can_finish_early(layer):
+                return self.finish(change, layer)
+            change[:entered] = self.block(layer, change[:entered])
+        final = self.patch_logits(change)
+        if metric_read is None:
+            return measure_rows(state, self.everywhere(final))
+        at = (metric_read - self.start).clamp_min(0)
+        picked = final[:, state.rows[:, 0], at][:, :, None]
+        # A metric that reads a position before the first changed one reads the clean run.
+        picked = picked * (metric_read >= self.start)[:, None, None]
+        return measure_rows(state, picked)
+
+    def everywhere(self, change: Stack) -> Stack:
+        """Return a change with the clean positions before the first changed one."""
+        return torch.nn.functional.pad(change, (0, 0, self.start, 0)) if self.start else change
+
+    # -- what is patched ------------------------------------------------------------------------
+
+    def port_patches(self, layer: int, kind: type) -> list[tuple[int, PatchPort | ReplaceSenders]]:
+        """Return each row's patched ports of one layer, of heads or of MLPs."""
+        return [
+            (row, op)
+            for row, job in enumerate(self.jobs)
+            for op in job.run.ports
+            if isinstance(op.port.node, kind) and getattr(op.port.node, "layer", layer) == layer
+        ]
+
+    def arriving(self, row: int, op: PatchPort | ReplaceSenders, live: Tensor) -> Tensor:
+        """Return the change that a patched port reads, given the live change at its point."""
+        state = self.state
+        if isinstance(op, PatchPort):
+            job = self.jobs[row].source(op.delta_from)
+            arrived = self.outputs[op.delta_from].ports[job, state.point(op.port)]
+            change = arrived.everywhere(state.n_pos)[:, self.start :]
+            patched = change if op.mode == "set" else live + change
+        else:
+            patched = live + self.live.replacement(row, op)
+        mask = state.setup.positions.mask(op.at)
+        return patched if mask is None else torch.where(mask[:, self.start :, None], patched, live)
+
+    def enter_embedding(self, change: Stack) -> None:
+        for row, job in enumerate(self.jobs):
+            for op in job.run.patched:
+                if isinstance(op.node, Embed):
+                    change[row] += self.state.delta(op, job, self.outputs)[:, self.start :]
+
+    def patch_logits(self, change: Stack) -> Stack:
+        patches = self.port_patches(0, Logits)
+        if patches:
+            change = change.clone()
+            for row, op in patches:
+                change[row] = self.arriving(row, op, change[row])
+        return change
+
+    # -- one block ------------------------------------------------------------------------------
+
+    def block(self, layer: int, change: Stack) -> Stack:
+        """Return the change after a block."""
+        z_change = self.heads(layer, change)
+        if not self.state.traits.additive:
+            return self.whole_block(layer, change, z_change)
+        weight = self.state.blocks.output_weights[layer].flatten(0, 1)
+        added = z_change @ weight.to(z_change.dtype)
+        self.live.saw_heads(layer, z_change)
+        mid = change + added
+        if not self.state.blocks.has_mlp(layer):
+            return mid
+        reads = change if self.state.blocks.parallel[layer] else mid
+        mlp = self.mlp(layer, reads, slice(self.start, None))
+        self.live.saw_mlp(layer, mlp)
+        return mid + mlp
+
+    def heads(self, layer: int, change: Stack) -> Float[Tensor, "row prompt query width"]:
+        """Return by how much every head's value differs from clean."""
+        state, record = self.state, self.state.layer(layer)
+        assert record.z is not None
+        n_rows = len(change)
+        clean = record.resid[:, self.start :]
+        clean_z = record.z[:, self.start :].to(change.dtype)
+        # Rows that enter here read the clean stream; earlier ones read what has changed.
+        live_rows = [row for row in range(n_rows) if self.changed_before(row, layer)]
+        new_rows = [row for row in range(n_rows) if not self.changed_before(row, layer)]
+        result = torch.zeros(
+            *change.shape[:-1], clean_z.shape[-1], dtype=change.dtype, device=change.device
+        )
+        patches = self.port_patches(layer, Head)
+        for rows, live in ((live_rows, True), (new_rows, False)):
+            if not rows:
+                continue
+            place = {row: at for at, row in enumerate(rows)}
+            overrides = [
+                Override(
+                    place[row], op.port, clean + self.arriving(row, op, change[row]).to(clean.dtype)
+                )
+                for row, op in patches
+                if row in place
+            ]
+            if not live and not overrides:
+                continue
+            hidden = None
+            if live:
+                part = change if len(rows) == n_rows else change[rows]
+                hidden = clean + part.to(clean.dtype)
+            z = attend(state, layer, hidden, overrides, len(rows), self.start)
+            difference = z.to(change.dtype) - clean_z
+            if len(rows) == n_rows:
+                result = difference
+            else:
+                result[rows] = difference
+        split = state.blocks.split(result)
+        for row in range(n_rows):
+            for op in self.jobs[row].run.patched:
+                if isinstance(op.node, Head) and op.node.layer == layer:
+                    head = op.node.head
+                    delta = state.delta(op, self.jobs[row], self.outputs)[:, self.start :]
+                    mask = state.setup.positions.mask(op.at)
+                    if mask is not None:
+                        delta = torch.where(
+                            mask[:, self.start :, None], delta, split[row, :, :, head]
+                        )
+                    split[row, :, :, head] = delta
+        return result
+
+    def changed_before(self, row: int, layer: int) -> bool:
+        """Return whether the residual stream at the block's input has changed."""
+        if self.first_layers[row] < layer:
+            return True
+        return layer == 0 and any(isinstance(op.node, Embed) for op in self.jobs[row].run.patched)
+
+    def mlp(self, layer: int, reads: Stack, queries: slice | Tensor) -> Stack:
+        """Return by how much the MLP's output differs from clean."""
+        state, record = self.state, self.state.layer(layer)
+        assert record.mlp is not None
+        patches = [(row, op) for row, op in self.port_patches(layer, MLP) if row < len(reads)]
+        if patches:
+            reads = reads.clone()
+            for row, op in patches:
+                full = self.arriving_at(row, op, reads[row], queries)
+                reads[row] = full
+        call = record.call
+        clean_mid, clean_out = self.pick(state.mid(layer), queries), self.pick(record.mlp, queries)
+        result = torch.empty_like(reads)
+        for rows in token_slices(len(reads), reads.shape[1] * reads.shape[2], reads.device):
+            mid = (clean_mid + reads[rows].to(clean_mid.dtype)).flatten(0, 1)
+            out = state.blocks.mlp_output(layer, mid, call).unflatten(0, (-1, reads.shape[1]))
+            result[rows] = out.to(reads.dtype) - clean_out
+        for row in range(len(reads)):
+            for write in self.jobs[row].run.patched:
+                if write.node == MLP(layer):
+                    delta = self.pick(state.delta(write, self.jobs[row], self.outputs), queries)
+                    mask = state.setup.positions.mask(write.at)
+                    if mask is not None:
+                        here = self.pick(mask[..., None], queries)
+                        delta = torch.where(here, delta, result[row])
+                    result[row] = delta
+        return result
+
+    def arriving_at(
+        self, row: int, op: PatchPort | ReplaceSenders, live: Tensor, queries: slice | Tensor
+    ) -> Tensor:
+        """Return what arrives at a port, at the query positions only."""
+        if isinstance(queries, slice):
+            return self.arriving(row, op, live)
+        full = live.new_zeros(live.shape[0], self.state.n_pos, live.shape[-1])
+        full[self.state.rows, queries] = live
+        return self.arriving(row, op, full[:, self.start :])[
+            self.state.rows, (queries - self.start).clamp_min(0)
+        ]
+
+    def pick(self, tensor: Tensor, queries: slice | Tensor) -> Tensor:
+        """Return a recorded tensor at the query positions."""
+        return (
+            tensor[:, queries] if isinstance(queries, slice) else tensor[self.state.rows, queries]
+        )
+
+    def whole_block(self, layer: int, change: Stack, z_change: Tensor) -> Stack:
+        """Run the block itself: for blocks that do more than add what their parts write."""
+        state, record = self.state, self.state.layer(layer)
+        assert record.z is not None
+        n_rows, window = len(change), slice(self.start, None)
+        z = (record.z[:, window] + z_change.to(record.z.dtype)).flatten(0, 1)
+        hidden = (record.resid[:, window] + change.to(record.resid.dtype)).flatten(0, 1)
+        edits = {}
+        if record.mlp is not None:
+            patches = [(row, op) for row, op in self.port_patches(layer, MLP) if row < n_rows]
+            clean_mid = state.mid(layer)[:, window]
+
+            def set_mlp(live: Tensor) -> Tensor:
+                rows = live.unflatten(0, (n_rows, -1)).clone()
+                for row, op in patches:
+                    live_mid = kept_mid.unflatten(0, (n_rows, -1))[row].to(change.dtype)
+                    arriving = self.arriving(row, op, live_mid - clean_mid)
+                    reads = clean_mid + arriving.to(clean_mid.dtype)
+                    rows[row] = state.blocks.mlp_output(layer, reads, record.call)
+                for row in range(n_rows):
+                    for write in self.jobs[row].run.patched:
+                        if write.node == MLP(layer):
+                            delta = state.delta(write, self.jobs[row], self.outputs)[:, window]
+                            value = record.mlp[:, window] + delta.to(rows.dtype)  # type: ignore[index]
+                            mask = state.setup.positions.mask(write.at)
+                            if mask is not None:
+                                value = torch.where(mask[:, window, None], value, rows[row])
+                            rows[row] = value
+                return rows.flatten(0, 1)
+
+            kept_mid = hidden
+
+            def see_mid(mid: Tensor) -> Tensor:
+                nonlocal kept_mid
+                kept_mid = mid
+                return mid
+
+            edits = {"mlp": set_mlp, "mid": see_mid}
+        call = adapt_call(record.call, n_rows, state.n_prompts, state.n_pos)
+        out = state.blocks.run_block(layer, hidden, call, z=z, **edits).out  # type: ignore[arg-type]
+        rows = out.unflatten(0, (n_rows, -1)).to(change.dtype)
+        return rows - state.next_resid(layer)[:, window].to(change.dtype)
+
+    # -- the last block -------------------------------------------------------------------------
+
+    def can_finish_early(self, layer: int) -> bool:
+        """Return whether the last block can run at the metric's positions alone."""
+        return (
+            self.state.traits.additive
+            and self.state.traits.sliceable
+            and self.live.empty
+            and not self.port_patches(layer, Head)
+            and all(
+                not (isinstance(op.node, Head) and op.node.layer == layer)
+                for job in self.jobs
+                for op in job.run.patched
+            )
+            and all(first < layer for first in self.first_layers)
+        )
+
+    def finish(self, change: Stack, layer: int) -> Float[Tensor, "row prompt"]:
+        """Run the last block at the positions that the metric reads, and measure."""
+        state, blocks, record = self.state, self.state.blocks, self.state.layer(layer)
+        metric_read = state.setup.metric.read
+        assert metric_read is not None and record.z is not None
+        read = metric_read[:, None].clamp_min(self.start)
+        n_rows = len(change)
+        z = self.attention_at(blocks, layer, change, read)
+        clean_z = record.z[state.rows, read]
+        z_change = z.unflatten(0, (n_rows, -1)).to(change.dtype) - clean_z
+        picked = change[:, state.rows, read - self.start]
+        weight = blocks.output_weights[layer].flatten(0, 1)
+        mid = picked + z_change @ weight.to(change.dtype)
+        final = mid
+        if blocks.has_mlp(layer):
+            reads = picked if blocks.parallel[layer] else mid
+            final = mid + self.mlp(layer, reads, read)
+        patches = self.port_patches(0, Logits)
+        if patches:
+            final = final.clone()
+            for row, op in patches:
+                final[row] = self.arriving_at(row, op, final[row], read)
+        final = final * (metric_read >= self.start)[:, None, None]
+        return measure_rows(state, final)
+
+    def attention_at(self, blocks: Blocks, layer: int, change: Stack, read: Tensor) -> Tensor:
+        """Return the heads' values at few positions: keys and values of all, queries of those."""
+        state, record = self.state, self.state.layer(layer)
+        n_rows, n_prompts, n_pos = len(change), state.n_prompts, state.n_pos
+        clean = record.resid[:, self.start :]
+        hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
+        assert record.keys is not None and record.values is not None
+        old = (record.keys[:, :, : self.start], record.values[:, :, : self.start])
+        kept: list[tuple[Tensor, Tensor]] = []
+
+        class Caught(Exception):
+            pass
+
+        def catch(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            kept.append((k, v))
+            raise Caught
+
+        queries = slice(self.start, None) if self.start else slice(0, None)
+        call = adapt_call(record.call, n_rows, n_prompts, n_pos, queries, FixedKeys(catch))
+        width = record.q.shape[-1] if record.q is not None else 0
+        try:
+            # The queries of this first pass are thrown away, so nothing is computed for them.
+            blocks.attention_z(
+                layer, hidden, call, q=lambda inputs: inputs.new_zeros(*inputs.shape[:-1], width)
+            )
+        except Caught:
+            pass
+        keys, values = kept[0]
+        if self.start:
+            keys = torch.cat([old[0].repeat(n_rows, 1, 1, 1), keys], dim=2)
+            values = torch.cat([old[1].repeat(n_rows, 1, 1, 1), values], dim=2)
+        fixed = FixedKeys(lambda k, v: (keys, values))
+        call = adapt_call(record.call, n_rows, n_prompts, n_pos, read, fixed)
+        at = change[:, state.rows, read - self.start]
+        few = (record.resid[state.rows, read] + at.to(clean.dtype)).flatten(0, 1)
+        return blocks.attention_z(layer, few, call)

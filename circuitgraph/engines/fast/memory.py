@@ -1,0 +1,104 @@
+"""How much memory a stack may take, and trying again with smaller stacks when there is not enough."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from circuitgraph.errors import RequestError
+
+__all__ = ["in_stacks", "parse_budget", "rows_that_fit"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+FRACTION_FREE = 0.4
+CPU_DEFAULT = 2 * 2**30
+
+
+def parse_budget(budget: str | int | None, device: torch.device) -> int:
+    """Return a memory budget in bytes.
+
+    Args:
+        budget: Bytes, text such as ``"2GiB"`` or ``"500 MB"``, or None for a fraction of what is
+            free on the device (2 GiB on a CPU).
+        device: Where the model lives.
+
+    Raises:
+        RequestError: Text that is no amount of memory.
+
+    Example:
+        >>> parse_budget("1.5GiB", torch.device("cpu"))
+        1610612736
+    """
+    if budget is None:
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return int((free + cached) * FRACTION_FREE)
+        return CPU_DEFAULT
+    if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
+        return budget
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmg]i?)?b?\s*", str(budget), re.IGNORECASE)
+    try:
+        amount = float(found.group(1)) * _UNITS[(found.group(2) or "").lower()] if found else 0
+    except ValueError:
+        amount = 0
+    if amount < 1:
+        raise RequestError(
+            f"memory_budget={budget!r} is no amount of memory: write bytes, '500MB' or '2GiB'"
+        )
+    return int(amount)
+
+
+def rows_that_fit(budget: int, bytes_per_row: int) -> int:
+    """Return how many rows a stack may have; at least one."""
+    return max(1, budget // max(1, bytes_per_row))
+
+
+def in_stacks(
+    items: Sequence[Item], most: int, run: Callable[[Sequence[Item]], Result]
+) -> Iterator[tuple[Sequence[Item], Result]]:
+    """Yield stacks of items with their results, halving the stack when the device runs out.
+
+    Args:
+        items: What is run.
+        most: The largest stack to try.
+        run: Runs one stack.
+    """
+    start = 0
+    while start < len(items):
+        stack = items[start : start + most]
+        try:
+            result = run(stack)
+        except torch.OutOfMemoryError:
+            if len(stack) == 1:
+                raise
+            most = max(1, len(stack) // 2)
+            _release()
+            continue
+        yield stack, result
+        start += len(stack)
+
+
+def _release() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def token_slices(n_rows: int, tokens_per_row: int, device: Any) -> Iterator[slice]:
+    """Yield slices of the batch axis that suit the device.
+
+    A CPU is fastest when what one module makes stays in its caches; an accelerator wants it all.
+    """
+    if torch.device(device).type != "cpu":
+        yield slice(0, n_rows)
+        return
+    step = max(1, CPU_TOKENS // max(1, tokens_per_row))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(n_rows, start + step))
+
+
+CPU_TOKENS = 1024

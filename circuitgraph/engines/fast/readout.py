@@ -1,0 +1,59 @@
+"""From the end of the residual stream to the metric: norm, unembed what is read, measure."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitgraph.engines.fast.state import State
+
+__all__ = ["measure_rows"]
+
+LOGITS_AT_ONCE = 2**27
+"""How many logits are made at once."""
+
+
+def measure_rows(
+    state: State, change: Float[Tensor, "row prompt read d_model"]
+) -> Float[Tensor, "row prompt"]:
+    """Return the metric where the residual stream after the last block changes by ``change``.
+
+    Args:
+        state: The experiment.
+        change: At the one position that the metric reads, or at all positions where it reads all.
+    """
+    d_vocab = int(state.blocks.model.cfg.d_vocab)
+    metric = state.setup.metric
+    per_row = change.shape[1] * change.shape[2] * (1 if few_tokens(state) else d_vocab)
+    most = max(1, LOGITS_AT_ONCE // per_row)
+    clean = logits_read(state, torch.zeros_like(change[:1]))[0]
+    parts = [metric.measure(logits_read(state, part), clean) for part in change.split(most)]
+    return torch.cat(parts)
+
+
+def few_tokens(state: State) -> bool:
+    """Return whether the metric reads few tokens that can be unembedded by themselves."""
+    return state.setup.metric.tokens is not None and state.traits.plain_readout
+
+
+def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt read"]:
+    """Return the logits that the metric reads: of its tokens, of all tokens, or of all positions."""
+    metric, blocks = state.setup.metric, state.blocks
+    n_rows, n_prompts = change.shape[:2]
+    at = metric.read
+    clean = state.final if at is None else state.final[state.rows, at[:, None]]
+    hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
+    if at is None:
+        return blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))
+    tokens = metric.tokens
+    if few_tokens(state) and tokens is not None:
+        inner = blocks.model.unembed.original_component
+        normed = blocks.model.ln_final(hidden).unflatten(0, (n_rows, n_prompts))[:, :, 0]
+        wide = state.delta_dtype
+        weight = inner.weight[tokens].to(wide)
+        logits = torch.einsum("rpd,ptd->rpt", normed.to(wide), weight)
+        return logits if inner.bias is None else logits + inner.bias[tokens].to(wide)
+    logits = blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))[:, :, 0]
+    logits = logits.to(state.delta_dtype)
+    if tokens is None:
+        return logits
+    return logits.gather(-1, tokens.expand(n_rows, *tokens.shape))

@@ -1,0 +1,291 @@
+"""The sender stage: what arrives at ports when senders are patched and the rest is frozen.
+
+The stack holds one row per job. A row enters at its first sender's layer; before that it is clean.
+Only the change of the residual stream is kept, as ``[row prompt place d_model]``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
+from circuitgraph.engines.fast.state import Arrived, Outputs, State
+from circuitgraph.lens.calls import adapt_call
+from circuitgraph.nodes import MLP, Embed, Head
+from circuitgraph.plan import PatchWrite
+from circuitgraph.schedule import Job, Stage
+
+__all__ = ["run_send"]
+
+Stack = Float[Tensor, "row prompt place d_model"]
+
+
+def run_send(state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int) -> Outputs:
+    """Return what arrived at every recorded port of every job."""
+    sender = _Sender(state, stage, outputs)
+    order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
+    found = Outputs()
+    for _ in in_stacks(order, rows_that_fit(budget, sender.bytes_per_row), sender.into(found)):
+        pass
+    return found
+
+
+class _Sender:
+    """Runs stacks of sender jobs of one stage."""
+
+    def __init__(self, state: State, stage: Stage, outputs: Mapping[int, Outputs]) -> None:
+        self.state = state
+        self.stage = stage
+        self.outputs = outputs
+        self.places = state.places(stage.where)
+        self.n_places = state.n_pos if self.places is None else self.places.shape[1]
+
+    @property
+    def bytes_per_row(self) -> int:
+        """What one row needs: its change, and what an MLP makes of it."""
+        cfg = self.state.blocks.model.cfg
+        d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
+        on_cpu = self.state.final.device.type == "cpu"
+        width = 6 * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
+        return int(self.state.n_prompts * self.n_places * width * self.state.delta_dtype.itemsize)
+
+    def into(self, found: Outputs):  # type: ignore[no-untyped-def]
+        """Return a function that runs a stack of jobs and files what arrived."""
+
+        def run(numbers: Sequence[int]) -> None:
+            found.ports.update(self.run_stack(numbers))
+
+        return run
+
+    def run_stack(self, numbers: Sequence[int]) -> dict[tuple[int, int], Arrived]:
+        """Run jobs stacked, in the order in which they enter; return what arrived at each point."""
+        state = self.state
+        jobs = [self.stage.jobs[number] for number in numbers]
+        n_layers = len(state.blocks)
+        shape = (len(jobs), state.n_prompts, self.n_places, state.final.shape[-1])
+        change = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+        wanted = self.wanted(jobs)
+        found: dict[tuple[int, int], Arrived] = {}
+        last = max(job.last for job in jobs)
+
+        def keep(point: int) -> None:
+            for row, number in enumerate(numbers):
+                if point in wanted[row]:
+                    found[number, point] = Arrived(change[row].clone(), self.places)
+
+        self.enter_embedding(jobs, change)
+        first_layers = [job.first_layer for job in jobs]
+        for layer in range(min(first_layers), n_layers):
+            if 2 * layer > last:
+                break
+            keep(2 * layer)
+            if 2 * layer == last:
+                break
+            entered = sum(first <= layer for first in first_layers)
+            mid = _Block(self, jobs[:entered], layer, change[:entered])
+            change[:entered] = mid.run(
+                keep_mid=lambda at: self.keep_mid(at, layer, numbers, wanted, found)
+            )
+        keep(2 * n_layers)
+        return found
+
+    def keep_mid(
+        self,
+        mid: Stack,
+        layer: int,
+        numbers: Sequence[int],
+        wanted: list[set[int]],
+        found: dict[tuple[int, int], Arrived],
+    ) -> None:
+        """File what arrived between attention and MLP of a sequential block."""
+        for row in range(len(mid)):
+            if 2 * layer + 1 in wanted[row]:
+                found[numbers[row], 2 * layer + 1] = Arrived(mid[row].clone(), self.places)
+
+    def wanted(self, jobs: Sequence[Job]) -> list[set[int]]:
+        """Return the points at which each job records."""
+        return [{self.state.point(port) for port in job.run.recorded_ports} for job in jobs]
+
+    def enter_embedding(self, jobs: Sequence[Job], change: Stack) -> None:
+        for row, job in enumerate(jobs):
+            for op in job.run.patched:
+                if isinstance(op.node, Embed):
+                    change[row] += self.delta(op, job)
+
+    def delta(self, op: PatchWrite, job: Job) -> Tensor:
+        """Return a patched value's change at the places that are run."""
+        return self.state.at(self.state.delta(op, job, self.outputs), self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One block on the rows that have entered."""
+
+    sender: _Sender
+    jobs: Sequence[Job]
+    layer: int
+    change: Stack
+
+    def run(self, keep_mid) -> Stack:  # type: ignore[no-untyped-def]
+        """Return the change after the block."""
+        if not self.sender.state.traits.additive:
+            return self.whole_block(keep_mid)
+        mid = self.change + self.attention_change() if self.touches_heads() else self.change
+        keep_mid(mid)
+        if not self.sender.state.blocks.has_mlp(self.layer):
+            return mid
+        reads = self.change if self.sender.state.blocks.parallel[self.layer] else mid
+        return mid + self.mlp_change(reads)
+
+    def touches_heads(self) -> bool:
+        return any(True for _ in self.patched_heads()) or any(
+            self.layer in job.attention for job in self.jobs
+        )
+
+    def patched_heads(self):  # type: ignore[no-untyped-def]
+        """Yield each row's patched heads of this layer."""
+        for row, job in enumerate(self.jobs):
+            for op in job.run.patched:
+                if isinstance(op.node, Head) and op.node.layer == self.layer:
+                    yield row, job, op
+
+    def attention_change(self) -> Stack:
+        """Return what changed heads add to the residual stream."""
+        state = self.sender.state
+        if any(self.layer in job.attention for job in self.jobs):
+            flat = self.z_change()
+            weight = state.blocks.output_weights[self.layer].flatten(0, 1)
+            return flat @ weight.to(flat.dtype)
+        added = torch.zeros_like(self.change)
+        by_head: dict[int, list[tuple[int, Tensor]]] = {}
+        for row, job, op in self.patched_heads():
+            by_head.setdefault(op.node.head, []).append((row, self.sender.delta(op, job)))
+        for head, found in by_head.items():
+            weight = state.blocks.output_weights[self.layer][head]
+            deltas = torch.stack([delta for _, delta in found])
+            rows = torch.tensor([row for row, _ in found], device=added.device)
+            added.index_add_(0, rows, deltas @ weight.to(deltas.dtype))
+        return added
+
+    def z_change(self) -> Float[Tensor, "row prompt place head*d_head"]:
+        """Return by how much all heads' values differ from clean: patched, or recomputed."""
+        state, blocks = self.sender.state, self.sender.state.blocks
+        record = state.layer(self.layer)
+        assert record.z is not None
+        clean = state.at(record.z, self.sender.places)
+        change = self.change.new_zeros(*self.change.shape[:-1], clean.shape[-1])
+        heads = change.unflatten(-1, (blocks.n_heads, -1))
+        live_rows = [row for row, job in enumerate(self.jobs) if self.layer in job.attention]
+        if live_rows:
+            assert self.sender.places is None, "live attention runs at all positions"
+            hidden = record.resid + self.change[live_rows].to(record.resid.dtype)
+            call = adapt_call(record.call, len(live_rows), state.n_prompts, state.n_pos)
+            z = blocks.attention_z(self.layer, hidden.flatten(0, 1), call)
+            live = z.unflatten(0, (len(live_rows), -1)).to(change.dtype) - clean.to(change.dtype)
+            live = live.unflatten(-1, (blocks.n_heads, -1))
+            for at, row in enumerate(live_rows):
+                frozen = self.jobs[row].run.frozen
+                for head in range(blocks.n_heads):
+                    if Head(self.layer, head) not in frozen:
+                        heads[row, :, :, head] = live[at, :, :, head]
+        for row, job, op in self.patched_heads():
+            delta = self.sender.delta(op, job)
+            keep = heads[row, :, :, op.node.head]
+            heads[row, :, :, op.node.head] = self.patched(op, job, delta, keep)
+        return change
+
+    def patched(self, op: PatchWrite, job: Job, delta: Tensor, live: Tensor) -> Tensor:
+        """Return a sender's change: patched where it is patched, and live or frozen elsewhere."""
+        mask = self.sender.state.setup.positions.mask(op.at)
+        if mask is None:
+            return delta
+        here = self.sender.state.at(mask[..., None], self.sender.places)
+        elsewhere = torch.zeros_like(delta) if op.node in job.run.frozen else live
+        return torch.where(here, delta, elsewhere)
+
+    def mlp_change(self, reads: Stack) -> Stack:
+        """Return what the layer's MLP adds: recomputed, patched, or nothing where it is frozen."""
+        state = self.sender.state
+        record = state.layer(self.layer)
+        assert record.mlp is not None
+        live_rows = [row for row, job in enumerate(self.jobs) if self.layer in job.mlps]
+        if len(live_rows) == len(self.jobs):
+            added = self.live_mlp(reads)
+        else:
+            added = torch.zeros_like(reads)
+            if live_rows:
+                added[live_rows] = self.live_mlp(reads[live_rows])
+        for row, job in enumerate(self.jobs):
+            for op in job.run.patched:
+                if op.node == MLP(self.layer):
+                    added[row] = self.patched(op, job, self.sender.delta(op, job), added[row])
+        return added
+
+    def live_mlp(self, reads: Stack) -> Stack:
+        """Return by how much the MLP's output changes when what it reads changes."""
+        state = self.sender.state
+        record = state.layer(self.layer)
+        assert record.mlp is not None
+        clean_mid = state.at(state.mid(self.layer), self.sender.places)
+        clean_out = state.at(record.mlp, self.sender.places)
+        return mlp_change(state, self.layer, reads, clean_mid, clean_out)
+
+    def whole_block(self, keep_mid) -> Stack:  # type: ignore[no-untyped-def]
+        """Run the block itself: for blocks that do more than add what their parts write."""
+        state = self.sender.state
+        record, places = state.layer(self.layer), self.sender.places
+        n_rows = len(self.jobs)
+        assert record.z is not None
+
+        def stack(clean: Tensor, change: Tensor | None) -> Tensor:
+            base = state.at(clean, places).expand(n_rows, -1, -1, -1)
+            full = base if change is None else base + change.to(base.dtype)
+            return full.reshape(-1, *full.shape[2:])
+
+        z = stack(record.z, self.z_change() if self.touches_heads() else None)
+        hidden = stack(record.resid, self.change)
+        mlp: object = None
+        if record.mlp is not None:
+            clean_mlp = record.mlp
+
+            def set_mlp(live: Tensor) -> Tensor:
+                rows = live.unflatten(0, (n_rows, -1)).clone()
+                clean = state.at(clean_mlp, places)
+                for row, job in enumerate(self.jobs):
+                    before = rows[row] - clean
+                    if self.layer not in job.mlps:
+                        before = torch.zeros_like(before)
+                    for op in job.run.patched:
+                        if op.node == MLP(self.layer):
+                            delta = self.sender.delta(op, job)
+                            before = self.patched(op, job, delta, before.to(delta.dtype))
+                    rows[row] = clean + before.to(clean.dtype)
+                return rows.flatten(0, 1)
+
+            mlp = set_mlp
+        call = adapt_call(record.call, n_rows, state.n_prompts, state.n_pos)
+        output = state.blocks.run_block(self.layer, hidden, call, z=z, mlp=mlp)  # type: ignore[arg-type]
+        if record.mid is not None:
+            keep_mid(self.minus(output.mid, record.mid))
+        return self.minus(output.out, state.next_resid(self.layer))
+
+    def minus(self, rows: Tensor, clean: Tensor) -> Stack:
+        base = self.sender.state.at(clean, self.sender.places).to(self.change.dtype)
+        return rows.unflatten(0, (len(self.jobs), -1)).to(self.change.dtype) - base
+
+
+def mlp_change(
+    state: State, layer: int, reads: Stack, clean_mid: Tensor, clean_out: Tensor
+) -> Stack:
+    """Return by how much an MLP's output changes when what it reads changes by ``reads``."""
+    call = state.layer(layer).call
+    result = torch.empty_like(reads)
+    tokens_per_row = reads.shape[1] * reads.shape[2]
+    for rows in token_slices(len(reads), tokens_per_row, reads.device):
+        mid = (clean_mid + reads[rows].to(clean_mid.dtype)).flatten(0, 1)
+        out = state.blocks.mlp_output(layer, mid, call)
+        result[rows] = out.unflatten(0, (-1, reads.shape[1])).to(reads.dtype) - clean_out
+    return result

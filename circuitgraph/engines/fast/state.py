@@ -1,0 +1,250 @@
+"""What the stages share: recordings of the prompts, positions, and the deltas to patch in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitgraph.engines.setup import Setup
+from circuitgraph.engines.sources import SourceValues
+from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.record import LayerRecord, Recording
+from circuitgraph.lens.traits import Traits
+from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
+from circuitgraph.plan import FromRun, FromSource, PatchWrite
+from circuitgraph.schedule import Where
+from circuitgraph.schedule.schedule import METRIC, Job
+
+__all__ = ["Arrived", "Outputs", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A change of the residual stream, at some positions of every prompt.
+
+    Args:
+        change: ``[prompt place d_model]``.
+        places: The position of each place, ``[prompt place]``; None where places are all positions.
+    """
+
+    change: Float[Tensor, "prompt place d_model"]
+    places: Int[Tensor, "prompt place"] | None = None
+
+    def everywhere(self, n_pos: int) -> Float[Tensor, "prompt pos d_model"]:
+        """Return the change at every position: zero where it was not kept."""
+        if self.places is None:
+            return self.change
+        full = self.change.new_zeros(self.change.shape[0], n_pos, self.change.shape[2])
+        index = self.places[..., None].expand_as(self.change)
+        return full.scatter(1, index, self.change)
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a stage recorded, by job.
+
+    Args:
+        ports: Changes that arrived at points of the residual stream.
+        writes: Changes of nodes' values, ``[prompt pos width]``.
+    """
+
+    ports: dict[tuple[int, int], Arrived] = field(default_factory=dict)
+    writes: dict[tuple[int, Writer], Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """One experiment, recorded.
+
+    Args:
+        setup: The experiment.
+        blocks: The model's blocks, runnable one by one.
+        clean: The clean run.
+        corrupt: The corrupt run: values only.
+        traits: What is special about the model.
+    """
+
+    setup: Setup
+    blocks: Blocks
+    clean: Recording
+    corrupt: Recording
+    traits: Traits
+
+    @property
+    def n_prompts(self) -> int:
+        """Number of prompts."""
+        return self.setup.n_prompts
+
+    @property
+    def n_pos(self) -> int:
+        """Padded length of the prompts."""
+        return self.setup.n_pos
+
+    @property
+    def final(self) -> Float[Tensor, "prompt pos d_model"]:
+        """The clean residual stream after the last block."""
+        assert self.clean.final is not None
+        return self.clean.final
+
+    @cached_property
+    def delta_dtype(self) -> torch.dtype:
+        """The type that changes are kept in: at least float32, so that small ones survive."""
+        dtype = self.final.dtype
+        return dtype if dtype == torch.float64 else torch.float32
+
+    @cached_property
+    def rows(self) -> Int[Tensor, "prompt 1"]:
+        """The number of each prompt, for indexing beside positions."""
+        return torch.arange(self.n_prompts, device=self.final.device)[:, None]
+
+    # -- positions ------------------------------------------------------------------------------
+
+    def places(self, where: Where) -> Int[Tensor, "prompt place"] | None:
+        """Return the positions that a stage runs, ``[prompt place]``; None for all of them."""
+        if where is None:
+            return None
+        columns: list[Tensor] = []
+        if METRIC in where:
+            read = self.setup.metric.read
+            if read is None:
+                return None
+            columns.append(read[:, None])
+        named = sorted((key for key in where if key != METRIC), key=str)
+        if named:
+            columns.append(self.setup.positions.indices(named)[0])
+        places = torch.cat(columns, dim=1) if columns else self.rows[:, :0]
+        # Scattering must not meet one position twice; sorting keeps stages comparable.
+        distinct = {tuple(sorted(set(row))) for row in places.tolist()}
+        widths = {len(row) for row in distinct}
+        if len(widths) == 1:
+            rows = [sorted(set(row)) for row in places.tolist()]
+            return torch.tensor(rows, device=places.device)
+        return None if places.shape[1] >= self.n_pos else _distinct(places, self.n_pos)
+
+    def at(
+        self, tensor: Float[Tensor, "prompt pos width"], places: Int[Tensor, "prompt place"] | None
+    ) -> Float[Tensor, "prompt place width"]:
+        """Return a tensor at some positions of every prompt."""
+        return tensor if places is None else tensor[self.rows, places]
+
+    # -- what is patched in ---------------------------------------------------------------------
+
+    @cached_property
+    def sources(self) -> SourceValues:
+        """Values to patch in, by source and node."""
+        return SourceValues(self.setup, self._writes_of)
+
+    def _writes_of(self, tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
+        from circuitgraph.lens.record import record
+
+        if tokens is self.setup.corrupt:
+            recording = self.corrupt
+        else:
+            recording = record(
+                self.setup.model, tokens, read=self.rows[:1] * 0, fields=("z", "mlp")
+            )
+        return Written(self.blocks, recording)
+
+    def clean_value(self, node: Writer) -> Tensor:
+        """Return a node's clean value."""
+        return Written(self.blocks, self.clean)[node]
+
+    def delta(
+        self, op: PatchWrite, job: Job, outputs: Mapping[int, Outputs]
+    ) -> Float[Tensor, "prompt pos width"]:
+        """Return by how much a patched node's value differs from clean, at every position."""
+        clean = self.clean_value(op.node)
+        match op.value:
+            case FromSource(source=source):
+                value = self.sources.value(source, op.node)
+                if op.at is None:
+                    return value.to(self.delta_dtype) - clean.to(self.delta_dtype)
+                here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
+                change = torch.zeros_like(clean, dtype=self.delta_dtype)
+                new = value[self.rows, there].to(self.delta_dtype)
+                change[self.rows, here] = new - clean[self.rows, here].to(self.delta_dtype)
+                return change
+            case FromRun(run=number):
+                change = outputs[number].writes[job.source(number), op.node]
+                mask = self.setup.positions.mask(op.at)
+                return change if mask is None else change * mask[..., None]
+
+    def write_change(self, node: Writer, delta: Tensor) -> Tensor:
+        """Return the change of the residual stream that a change of a node's value makes.
+
+        For heads this leaves out what a block does to its attention's output, so it holds only for
+        blocks that add it as it is.
+        """
+        if isinstance(node, Head):
+            weight = self.blocks.output_weights[node.layer][node.head]
+            return delta @ weight.to(delta.dtype)
+        return delta
+
+    def layer(self, number: int) -> LayerRecord:
+        """Return the clean recording of one block."""
+        return self.clean.layers[number]
+
+    def mid(self, number: int) -> Tensor:
+        """Return the clean residual stream that a layer's MLP reads."""
+        layer = self.clean.layers[number]
+        return layer.resid if layer.mid is None else layer.mid
+
+    def next_resid(self, number: int) -> Tensor:
+        """Return the clean residual stream after a block."""
+        layers = self.clean.layers
+        return layers[number + 1].resid if number + 1 < len(layers) else self.final
+
+    def point(self, port: Port) -> int:
+        """Return the point of the residual stream that a port reads."""
+        return self.setup.graph.reads_at(port)
+
+    def clean_point(self, point: int) -> Tensor:
+        """Return the clean residual stream at a point."""
+        layer, mid = divmod(point, 2)
+        if layer == len(self.clean.layers):
+            return self.final
+        return self.mid(layer) if mid else self.layer(layer).resid
+
+
+def _distinct(places: Tensor, n_pos: int) -> Tensor | None:
+    """Return places with as many distinct positions in every prompt, adding unneeded ones."""
+    rows = [sorted(set(row)) for row in places.tolist()]
+    width = max(map(len, rows))
+    for row in rows:
+        spare = (p for p in range(n_pos) if p not in row)
+        row += [next(spare) for _ in range(width - len(row))]
+        row.sort()
+    return torch.tensor(rows, device=places.device)
+
+
+class Written(Mapping[Writer, Tensor]):
+    """Every node's value in a recording, looked up when asked for."""
+
+    def __init__(self, blocks: Blocks, recording: Recording) -> None:
+        """Look into a recording."""
+        self._blocks = blocks
+        self._recording = recording
+
+    def __getitem__(self, node: Writer) -> Tensor:
+        layers = self._recording.layers
+        match node:
+            case Embed():
+                return layers[0].resid
+            case Head(layer=layer, head=head):
+                z = layers[layer].z
+                assert z is not None
+                return self._blocks.split(z)[:, :, head]
+            case MLP(layer=layer):
+                mlp = layers[layer].mlp
+                assert mlp is not None
+                return mlp
+
+    def __iter__(self) -> Any:
+        raise NotImplementedError("values are looked up by node")
+
+    def __len__(self) -> int:
+        return len(self._recording.layers)

@@ -1,0 +1,352 @@
+"""The reference engine: a plan, op by op, with ordinary hooks, one request at a time.
+
+It is slow and meant to be obvious: whatever the fast engine does must give these numbers. Every hook
+of a pass must fire exactly once, and none stays behind, since hooks live only inside TransformerLens'
+own ``with model.hooks(...)``. No recorded tensor is ever changed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, assert_never
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitgraph.engines.setup import Setup
+from circuitgraph.engines.sources import SourceValues
+from circuitgraph.errors import HookError
+from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.names import point_name, value_name
+from circuitgraph.lens.record import BlockCall, record
+from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
+from circuitgraph.plan import (
+    Cell,
+    Freeze,
+    FromRun,
+    FromSource,
+    PatchPort,
+    PatchWrite,
+    Plan,
+    ReadLogits,
+    Record,
+    ReplaceSenders,
+    Run,
+)
+from circuitgraph.request import Positions
+
+__all__ = ["ReferenceEngine"]
+
+Edit = Callable[[Tensor], Tensor]
+Live = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Kept:
+    """What a pass kept: residual streams by port, writes by node, and the logits."""
+
+    ports: dict[Port, Tensor] = field(default_factory=dict)
+    writes: dict[Writer, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
+
+
+class ReferenceEngine:
+    """Runs plans hook by hook.
+
+    Args:
+        setup: The experiment.
+    """
+
+    name = "reference"
+
+    def __init__(self, setup: Setup) -> None:
+        """Prepare to run plans on an experiment; nothing is run yet."""
+        self.setup = setup
+        self.graph = setup.graph
+        self.blocks = Blocks(setup.model)
+        self.forward_passes = 0
+        self._inside = False
+
+    def run(self, plan: Plan) -> Iterator[tuple[int, Float[Tensor, "prompt"]]]:
+        """Yield each cell's number in the plan and its metric, per prompt."""
+        for number, cell in enumerate(plan.cells):
+            yield number, self.measure(self.logits(cell))
+
+    def logits(self, cell: Cell) -> Float[Tensor, "prompt pos d_vocab"]:
+        """Return the patched logits of one cell."""
+        earlier: list[Kept] = []
+        for run in cell.runs:
+            earlier.append(self.run_once(run, earlier))
+        logits = earlier[-1].logits
+        assert logits is not None, "a linted plan ends in reading the logits"
+        return logits
+
+    def measure(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
+        """Return the metric of full logits, per prompt."""
+        metric = self.setup.metric
+        return metric.measure(self.read(logits), self.read(self.clean_logits))
+
+    def read(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Tensor:
+        """Return what the metric reads of full logits."""
+        metric = self.setup.metric
+        if metric.read is None:
+            return logits
+        at = logits[torch.arange(len(logits), device=logits.device), metric.read]
+        return at if metric.tokens is None else at.gather(-1, metric.tokens)
+
+    # -- recordings -----------------------------------------------------------------------------
+
+    @cached_property
+    def clean(self) -> Kept:
+        """Every write and every port of the clean run."""
+        self.calls = [layer.call for layer in record(self.setup.model, self.setup.clean[:]).layers]
+        return self.one_pass(self.setup.clean, {}, {}, self.graph.ports, self.graph.writers)
+
+    @property
+    def clean_logits(self) -> Float[Tensor, "prompt pos d_vocab"]:
+        """Logits of the clean run."""
+        logits = self.clean.logits
+        assert logits is not None
+        return logits
+
+    @cached_property
+    def sources(self) -> SourceValues:
+        """Values to patch in, by source and node."""
+
+        def writes_of(tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
+            return self.one_pass(tokens, {}, {}, (), self.graph.writers).writes
+
+        return SourceValues(self.setup, writes_of)
+
+    # -- one run --------------------------------------------------------------------------------
+
+    def run_once(self, run: Run, earlier: Sequence[Kept]) -> Kept:
+        """Run one run of a plan, op by op."""
+        clean = self.clean
+        writes: dict[Writer, Edit] = {}
+        ports: dict[Port, Live] = {}
+        keep_ports: tuple[Port, ...] = ()
+        keep_writes: tuple[Writer, ...] = ()
+        for op in sorted(run.ops, key=lambda op: not isinstance(op, Freeze)):
+            match op:
+                case Freeze(nodes=nodes):
+                    writes |= {node: _set_to(clean.writes[node]) for node in nodes}
+                case PatchWrite():
+                    writes[op.node] = self.patch_write(op, earlier, writes.get(op.node))
+                case PatchPort():
+                    ports[op.port] = self.patch_port(op, earlier)
+                case ReplaceSenders():
+                    pass  # resolved below, since what they read depends on earlier ports
+                case Record(ports=recorded, writes=nodes):
+                    keep_ports, keep_writes = (*keep_ports, *recorded), (*keep_writes, *nodes)
+                case ReadLogits():
+                    pass
+                case _:
+                    assert_never(op)
+        replaced = [op for op in run.ports if isinstance(op, ReplaceSenders)]
+        for op in sorted(replaced, key=lambda op: self.graph.reads_at(op.port)):
+            ports[op.port] = self.replace_senders(op, writes, ports, earlier)
+        return self.one_pass(self.setup.clean, writes, ports, keep_ports, keep_writes)
+
+    def patch_write(self, op: PatchWrite, earlier: Sequence[Kept], before: Edit | None) -> Edit:
+        """Return the edit that sets a node's write, at some positions or at all of them."""
+        match op.value:
+            case FromSource(source=source):
+                value = self.sources.value(source, op.node)
+            case FromRun(run=number):
+                value = earlier[number].writes[op.node]
+        if op.at is None:
+            return _set_to(value)
+        assert not isinstance(op.at, type(None))
+        here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
+        there = here if isinstance(op.value, FromRun) else there
+        rows = torch.arange(self.setup.n_prompts, device=value.device)[:, None]
+
+        def edit(live: Tensor) -> Tensor:
+            patched = (before(live) if before is not None else live).clone()
+            patched[rows, here] = value[rows, there].to(patched.dtype)
+            return patched
+
+        return edit
+
+    def patch_port(self, op: PatchPort, earlier: Sequence[Kept]) -> Live:
+        """Return what a patched port reads, from what it would read."""
+        clean = self.clean.ports[op.port]
+        change = earlier[op.delta_from].ports[op.port] - clean
+        keep = self.setup.positions.mask(op.at)
+
+        def live(resid: Tensor) -> Tensor:
+            patched = (clean if op.mode == "set" else resid) + change
+            return patched if keep is None else torch.where(keep[..., None], patched, resid)
+
+        return live
+
+    def replace_senders(
+        self,
+        op: ReplaceSenders,
+        writes: Mapping[Writer, Edit],
+        ports: Mapping[Port, Live],
+        earlier: Sequence[Kept],
+    ) -> Live:
+        """Return what a port reads when its senders' live writes are replaced.
+
+        What is live before the port does not depend on the port, so a first pass finds every live
+        write, and a second holds them all but the senders' and what lies between.
+        """
+        live = self.one_pass(self.setup.clean, writes, ports, (op.port,), self.graph.writers)
+        held: dict[Writer, Edit] = {
+            node: _set_to(value) for node, value in live.writes.items() if node not in op.through
+        }
+        for sender in op.senders:
+            before = held.get(sender.node)
+            held[sender.node] = self.patch_write(sender, earlier, before)
+        shadow = self.one_pass(self.setup.clean, held, {}, (op.port,), ()).ports[op.port]
+        keep = self.setup.positions.mask(op.at)
+
+        def patched(resid: Tensor) -> Tensor:
+            return shadow if keep is None else torch.where(keep[..., None], shadow, resid)
+
+        return patched
+
+    # -- one forward pass -----------------------------------------------------------------------
+
+    def one_pass(
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        writes: Mapping[Writer, Edit],
+        ports: Mapping[Port, Live],
+        keep_ports: Iterable[Port],
+        keep_writes: Iterable[Writer],
+    ) -> Kept:
+        """Run the model once with writes and ports set, and keep what is wanted."""
+        kept, live = Kept(), {}
+        hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
+
+        def see(port: Port) -> Callable[..., None]:
+            def hook(resid: Tensor, hook: Any) -> None:
+                live[port] = resid.detach().clone()
+
+            return hook
+
+        for node, edit in writes.items():
+            if isinstance(node, Embed | MLP):
+                hooks.append((value_name(node), _edit_hook(edit)))
+        for layer in range(self.graph.shape.n_layers):
+            heads = {node: edit for node, edit in writes.items() if _in_layer(node, layer)}
+            patched = {port: read for port, read in ports.items() if _in_layer(port.node, layer)}
+            if heads or patched:
+                name = value_name(Head(layer, 0))
+                hooks.append((name, self.heads_hook(layer, heads, patched, live)))
+        for port in {*keep_ports, *ports}:
+            hooks.append((point_name(self.setup.model, port, self.graph.shape.parallel), see(port)))
+        for port, read in ports.items():
+            if isinstance(port.node, MLP):
+                hooks.append((value_name(port.node), self.mlp_hook(port, read, live)))
+            if isinstance(port.node, Logits):
+                name = point_name(self.setup.model, port, self.graph.shape.parallel)
+                hooks.append((name, _edit_hook(read)))
+        for node in keep_writes:
+            hooks.append((value_name(node), self.keep_hook(node, kept)))
+
+        fired = [0] * len(hooks)
+        counted = [
+            (name, self.counted(number, hook, fired)) for number, (name, hook) in enumerate(hooks)
+        ]
+        with torch.no_grad(), self.setup.model.hooks(fwd_hooks=counted):
+            kept.logits = self.setup.model(tokens, return_type="logits")
+        self.forward_passes += 1
+        for times, (name, _) in zip(fired, hooks, strict=True):
+            if times != 1:
+                raise HookError(
+                    f"the hook at {name} fired {times} times in one pass instead of once: "
+                    "this model cannot be patched there"
+                )
+        kept.ports = {port: live[port] for port in keep_ports}
+        return kept
+
+    def counted(
+        self, number: int, inner: Callable[..., Any], fired: list[int]
+    ) -> Callable[..., Any]:
+        """Count how often a hook fires, and keep it still while a part of a block runs by itself."""
+
+        def hook(value: Tensor, hook: Any) -> Any:
+            if self._inside:
+                return None
+            fired[number] += 1
+            self._inside = True
+            try:
+                return inner(value, hook)
+            finally:
+                self._inside = False
+
+        return hook
+
+    def heads_hook(
+        self,
+        layer: int,
+        writes: Mapping[Writer, Edit],
+        ports: Mapping[Port, Live],
+        live: Mapping[Port, Tensor],
+    ) -> Callable[..., Tensor]:
+        """Set heads' values: those whose ports are patched are recomputed, others are edited."""
+
+        def hook(z: Tensor, hook: Any) -> Tensor:
+            edited = z.reshape(*z.shape[:2], self.blocks.n_heads, -1).clone()
+            for head in sorted({port.node for port in ports}):
+                assert isinstance(head, Head)
+                resid = next(live[port] for port in ports if port.node == head)
+                q, k, v = (
+                    ports[port](resid) if port in ports else resid
+                    for port in (head.q, head.k, head.v)
+                )
+                new = self.blocks.attention_from_ports(layer, q, k, v, self.call(layer))
+                edited[:, :, head.head] = new[:, :, head.head]
+            for node, edit in writes.items():
+                assert isinstance(node, Head)
+                edited[:, :, node.head] = edit(edited[:, :, node.head])
+            return edited.reshape(z.shape)
+
+        return hook
+
+    def mlp_hook(
+        self, port: Port, read: Live, live: Mapping[Port, Tensor]
+    ) -> Callable[..., Tensor]:
+        """Set an MLP's output to what it makes of its patched port."""
+        assert isinstance(port.node, MLP)
+        layer = port.node.layer
+
+        def hook(output: Tensor, hook: Any) -> Tensor:
+            return self.blocks.mlp_output(layer, read(live[port]), self.call(layer))
+
+        return hook
+
+    def keep_hook(self, node: Writer, kept: Kept) -> Callable[..., None]:
+        """Keep what a node writes; of a layer's heads, only the one."""
+
+        def hook(value: Tensor, hook: Any) -> None:
+            if isinstance(node, Head):
+                value = value.reshape(*value.shape[:2], self.blocks.n_heads, -1)[:, :, node.head]
+            kept.writes[node] = value.detach().clone()
+
+        return hook
+
+    def call(self, layer: int) -> BlockCall:
+        """Return how a block is called on the clean prompts, besides its hidden states."""
+        assert self.clean is not None
+        return self.calls[layer]
+
+
+def _set_to(value: Tensor) -> Edit:
+    return lambda live: value.to(live.dtype)
+
+
+def _in_layer(node: object, layer: int) -> bool:
+    return isinstance(node, Head) and node.layer == layer
+
+
+def _edit_hook(edit: Edit) -> Callable[..., Tensor]:
+    def hook(value: Tensor, hook: Any) -> Tensor:
+        return edit(value)
+
+    return hook

@@ -1,0 +1,110 @@
+"""What an engine needs to know of an experiment: prompts, positions, metric, patched values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from circuitgraph.errors import RequestError
+from circuitgraph.graph import ModelGraph
+from circuitgraph.metrics import Metric
+from circuitgraph.nodes import Writer
+from circuitgraph.request import EachPosition, Positions
+
+__all__ = ["PositionTable", "Setup"]
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """Named positions, per prompt, in the clean and in the corrupt prompts.
+
+    Args:
+        n_prompts: Number of prompt pairs.
+        n_pos: Their padded length.
+        clean: Index of each named position in every clean prompt.
+        corrupt: Likewise in the corrupt prompts; names that are missing stand at the clean index.
+    """
+
+    n_prompts: int
+    n_pos: int
+    clean: Mapping[str, Int[Tensor, "prompt"]]
+    corrupt: Mapping[str, Int[Tensor, "prompt"]] = field(default_factory=dict)
+    device: Any = "cpu"
+
+    def problem(self, name: str | int) -> RequestError | None:
+        """Return what is wrong with a position that a request names, or None."""
+        if isinstance(name, int):
+            if name >= self.n_pos:
+                return RequestError(
+                    f"position {name} is outside the prompts, which have {self.n_pos} positions "
+                    f"(0..{self.n_pos - 1})"
+                )
+            return None
+        if name not in self.clean:
+            known = ", ".join(self.clean) or "none are named"
+            return RequestError(
+                f"no position named {name!r}: known are {known}; "
+                "name positions with Experiment(..., positions={'end': indices})"
+            )
+        return None
+
+    def indices(
+        self, at: Sequence[str | int]
+    ) -> tuple[Int[Tensor, "prompt place"], Int[Tensor, "prompt place"]]:
+        """Return clean and corrupt indices of positions, one column each."""
+        columns = []
+        for source in (self.clean, {**self.clean, **self.corrupt}):
+            found = [
+                torch.full((self.n_prompts,), name, device=self.device)
+                if isinstance(name, int)
+                else source[name].to(self.device)
+                for name in at
+            ]
+            columns.append(torch.stack(found, dim=1))
+        return columns[0], columns[1]
+
+    def mask(self, at: Positions) -> Bool[Tensor, "prompt pos"] | None:
+        """Return which clean positions are meant; None where all are."""
+        assert not isinstance(at, EachPosition)
+        if at is None:
+            return None
+        mask = torch.zeros(self.n_prompts, self.n_pos, dtype=torch.bool, device=self.device)
+        return mask.scatter(1, self.indices(at)[0], True)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One experiment, as the engines see it.
+
+    Args:
+        model: The `TransformerBridge`.
+        graph: Its graph.
+        clean: Clean tokens, right-padded.
+        corrupt: Corrupt tokens of the same shape.
+        metric: From logits to one number per prompt.
+        positions: Named positions.
+        given: Patched values of one's own, for the source ``given``, by node.
+        dataset: Tokens over which the sources ``mean`` and ``mean-position`` average.
+    """
+
+    model: Any
+    graph: ModelGraph
+    clean: Int[Tensor, "prompt pos"]
+    corrupt: Int[Tensor, "prompt pos"]
+    metric: Metric
+    positions: PositionTable
+    given: Mapping[Writer, Tensor] = field(default_factory=dict)
+    dataset: Int[Tensor, "sample pos"] | None = None
+
+    @property
+    def n_prompts(self) -> int:
+        """Number of prompt pairs."""
+        return int(self.clean.shape[0])
+
+    @property
+    def n_pos(self) -> int:
+        """Padded length of the prompts."""
+        return int(self.clean.shape[1])

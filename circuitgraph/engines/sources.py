@@ -1,0 +1,83 @@
+"""Where patched values come from: the corrupt run, zero, a mean, or tensors of one's own."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitgraph.engines.setup import Setup
+from circuitgraph.errors import RequestError
+from circuitgraph.nodes import Writer
+from circuitgraph.plan import Source
+
+__all__ = ["SourceValues"]
+
+WritesOf = Callable[[Int[Tensor, "sample pos"]], Mapping[Writer, Tensor]]
+
+
+class SourceValues:
+    """The value that each node has in each source, ``[prompt pos width]``.
+
+    Args:
+        setup: The experiment.
+        writes_of: Records every node's value on some tokens; called only for what is asked.
+    """
+
+    def __init__(self, setup: Setup, writes_of: WritesOf) -> None:
+        """Ask for nothing yet."""
+        self._setup = setup
+        self._writes_of = writes_of
+
+    @cached_property
+    def corrupt(self) -> Mapping[Writer, Tensor]:
+        """Values on the corrupt prompts."""
+        return self._writes_of(self._setup.corrupt)
+
+    @cached_property
+    def samples(self) -> Mapping[Writer, Tensor]:
+        """Values on the data set that means are taken over; the corrupt prompts by default."""
+        if self._setup.dataset is None:
+            return self.corrupt
+        return self._writes_of(self._setup.dataset)
+
+    def value(self, source: Source, node: Writer) -> Tensor:
+        """Return a node's value in a source.
+
+        ``mean`` averages over samples and positions, ``mean-position`` over samples at each position.
+        """
+        match source:
+            case "corrupt":
+                return self.corrupt[node]
+            case "zero":
+                return torch.zeros_like(self.corrupt[node])
+            case "mean":
+                return self.samples[node].mean(dim=(0, 1)).expand_as(self.corrupt[node])
+            case "mean-position":
+                mean = self.samples[node].mean(dim=0)
+                like = self.corrupt[node]
+                if mean.shape[0] < like.shape[1]:
+                    raise RequestError(
+                        f"the data set has {mean.shape[0]} positions, the prompts {like.shape[1]}: "
+                        "a mean per position needs at least as many"
+                    )
+                return mean[: like.shape[1]].expand_as(like)
+            case "given":
+                return self.given(node)
+
+    def given(self, node: Writer) -> Tensor:
+        """Return the user's own value of a node, shaped like the recorded one."""
+        like = self.corrupt[node]
+        if node not in self._setup.given:
+            raise RequestError(
+                f"no value given for {node}: source='given' needs values={{{node}: tensor}}"
+            )
+        value = self._setup.given[node].to(like)
+        try:
+            return value.expand_as(like)
+        except RuntimeError:
+            raise RequestError(
+                f"the value given for {node} has shape {tuple(value.shape)}: it must broadcast to "
+                f"{tuple(like.shape)} [prompt, pos, width]"
+            ) from None

@@ -1,0 +1,323 @@
+"""The face of the package: patch a request on a model and get labelled effects back."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitgraph.compiler import compile as compile_request
+from circuitgraph.effects import Comparison, Effects
+from circuitgraph.engines.fast import FastEngine
+from circuitgraph.engines.reference import ReferenceEngine
+from circuitgraph.engines.setup import Setup
+from circuitgraph.errors import MetricError, Problems, RequestError
+from circuitgraph.experiment.progress import progress_bar
+from circuitgraph.experiment.prompts import (
+    PositionsGiven,
+    PromptsGiven,
+    check_model,
+    position_table,
+    read_prompts,
+)
+from circuitgraph.graph import ModelGraph
+from circuitgraph.metrics import Prompts, as_metric
+from circuitgraph.nodes import Edge, Writer
+from circuitgraph.plan import Plan, Source
+from circuitgraph.request import Mode, Request, Variant, positions_in
+
+__all__ = ["Experiment"]
+
+Asked = str | Request | Edge | Iterable[Edge]
+EngineName = Literal["fast", "reference"]
+ENGINES: tuple[EngineName, ...] = ("fast", "reference")
+
+
+class Experiment:
+    """A model, aligned clean and corrupt prompts, and a metric.
+
+    Args:
+        model: A TransformerLens ``TransformerBridge`` in eval mode; see `circuitgraph.load_model`.
+        clean: Prompts that are run and measured: tokens ``[prompt, pos]``, padded on the right, or
+            a list of strings.
+        corrupt: Prompts that supply the patched values, aligned with ``clean`` token for token.
+        metric: `LogitDiff` and the like, or any function from logits ``[prompt, pos, d_vocab]`` to
+            ``[prompt]``.
+        positions: Named positions, one index per prompt: ``{"S2": [10, 12, ...]}``. ``end``, each
+            prompt's last token, is named already.
+        corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere.
+        lengths: Real length of each prompt, where tokens are padded.
+        memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
+            fraction of what is free on the device.
+        self_check: Whether the fast engine first proves on two prompts that it can replay this
+            model exactly.
+        allow_no_difference: Whether clean and corrupt may measure the same; normalised effects are
+            undefined then.
+        progress: Whether to show a progress bar; by default in a terminal or notebook.
+
+    Raises:
+        ModelError: The model is in training mode, has hooks left on it, or is no bridge.
+        PromptError: Prompts that are not aligned, left-padded, or positions outside them.
+        MetricError: A metric of the wrong shape, or one that cannot tell clean from corrupt.
+
+    Example:
+        >>> import circuitgraph as cg
+        >>> model = cg.load_model("smollm2-135m")  # doctest: +SKIP
+        >>> task = cg.tasks.ioi(model.tokenizer, n=25, seed=1)  # doctest: +SKIP
+        >>> exp = cg.Experiment(
+        ...     model, task.clean, task.corrupt, task.metric, task.positions
+        ... )  # doctest: +SKIP
+        >>> exp.patch("head -> logits").top(3)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clean: PromptsGiven,
+        corrupt: PromptsGiven,
+        metric: Any,
+        positions: PositionsGiven | None = None,
+        *,
+        corrupt_positions: PositionsGiven | None = None,
+        lengths: Int[Tensor, "prompt"] | Sequence[int] | None = None,
+        memory_budget: str | int | None = None,
+        self_check: bool = True,
+        allow_no_difference: bool = False,
+        progress: bool | None = None,
+    ) -> None:
+        problems = Problems()
+        check_model(model, problems)
+        problems.raise_if_any("cannot make an experiment")
+        self.graph = ModelGraph.from_model(model)
+        pair = read_prompts(model, clean, corrupt, lengths, problems)
+        if pair is None:
+            problems.raise_if_any("cannot make an experiment")
+            raise AssertionError("unreachable")
+        table = position_table(pair, positions, corrupt_positions, problems)
+        prompts = Prompts(
+            n_prompts=table.n_prompts,
+            n_pos=table.n_pos,
+            d_vocab=int(model.cfg.d_vocab),
+            positions=table.clean,
+            lengths=pair.lengths,
+            tokenizer=getattr(model, "tokenizer", None),
+            device=pair.clean.device,
+        )
+        bound = None
+        try:
+            bound = as_metric(metric).bind(prompts)
+        except (MetricError, ValueError) as error:
+            problems.add(error if isinstance(error, MetricError) else MetricError(str(error)))
+        problems.raise_if_any("cannot make an experiment")
+        assert bound is not None
+        self.model = model
+        self.prompts = prompts
+        self._setup = Setup(model, self.graph, pair.clean, pair.corrupt, bound, table)
+        self._budget = memory_budget
+        self._self_check = self_check
+        self._progress = progress
+        self._engines: dict[str, Any] = {}
+        if not allow_no_difference:
+            self._check_difference()
+
+    # -- what is there --------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> Mapping[str, Int[Tensor, "prompt"]]:
+        """The named positions, ``[prompt]`` each."""
+        return self._setup.positions.clean
+
+    @cached_property
+    def clean_metric(self) -> np.ndarray[Any, Any]:
+        """The metric on the clean prompts, ``[prompt]``."""
+        return self._recorded("clean")
+
+    @cached_property
+    def corrupt_metric(self) -> np.ndarray[Any, Any]:
+        """The metric on the corrupt prompts, ``[prompt]``."""
+        return self._recorded("corrupt")
+
+    def _recorded(self, which: str) -> np.ndarray[Any, Any]:
+        values: Tensor = getattr(self._engine("fast"), f"{which}_metric")
+        return values.double().cpu().numpy()
+
+    def _check_difference(self) -> None:
+        clean, corrupt = self.clean_metric.mean(), self.corrupt_metric.mean()
+        scale = max(abs(clean), abs(corrupt), 1e-12)
+        if abs(clean - corrupt) <= 1e-6 * scale:
+            raise MetricError(
+                f"clean and corrupt prompts measure the same (mean {self._setup.metric.name} "
+                f"{clean:.6g}): effects cannot be normalised; choose corrupt prompts that change "
+                "the metric, or pass allow_no_difference=True to work with raw values"
+            )
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        request: Asked,
+        variant: Variant = "mlps",
+        mode: Mode = "set",
+        *,
+        source: Source = "corrupt",
+    ) -> Plan:
+        """Return the ordered runs that `patch` would run; costs no forward pass.
+
+        Args:
+            request: Text such as ``5.5 -> 8.6.v => logits``, a `Request`, an `Edge`, or a
+                collection of edges.
+            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`.
+            mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
+            source: Where patched values come from.
+
+        Raises:
+            RequestError: The request cannot be read, or names a position that is not known.
+            NodeError: A node is not in the model, or a sender does not come before its receiver.
+        """
+        plan = compile_request(
+            self.graph, request, variant, mode=mode, source=source, n_positions=self._setup.n_pos
+        )
+        problems = Problems()
+        for name in positions_in(plan.request):
+            problems.add(self._setup.positions.problem(name))
+        problems.raise_if_any(f"cannot patch {str(plan.request)!r}")
+        return plan
+
+    def patch(
+        self,
+        request: Asked,
+        variant: Variant = "mlps",
+        mode: Mode = "set",
+        engine: EngineName = "fast",
+        *,
+        source: Source = "corrupt",
+        values: Mapping[Writer, Tensor] | None = None,
+        dataset: Int[Tensor, "sample pos"] | None = None,
+    ) -> Effects:
+        """Patch a request and measure.
+
+        Args:
+            request: Text such as ``head -> logits``, a `Request`, an `Edge`, or a collection of
+                edges that are patched together.
+            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`.
+            mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
+            engine: ``fast``, or ``reference`` to run the plan hook by hook.
+            source: Where patched values come from: ``corrupt``, ``zero``, ``mean``,
+                ``mean-position`` or ``given``.
+            values: For ``given``: each sender's value, broadcast to ``[prompt, pos, width]``. A
+                head's is its ``z`` (before ``W_O``).
+            dataset: For the means: tokens ``[sample, pos]`` to average over; by default the corrupt
+                prompts.
+
+        Returns:
+            The metric of every patched run per prompt, with clean and corrupt beside it. An effect
+            of 0 harmed nothing, -1 lost all. ``print(exp.plan(request))`` shows what it costs.
+
+        Raises:
+            RequestError: See `plan`.
+            UnsupportedError: The request cannot be answered exactly on this model.
+        """
+        if engine not in ENGINES:
+            raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
+        plan = self.plan(request, variant, mode, source=source)
+        chosen = self._engine(engine, values, dataset)
+        grid = np.full((*plan.shape, self._setup.n_prompts), np.nan)
+        with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
+            for number, measured in chosen.run(plan):
+                grid[plan.cells[number].index] = measured.double().cpu().numpy()
+                advance()
+        return Effects(self._labelled(plan, grid, engine))
+
+    def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:
+        """Return what the fast engine would really run for a request; costs no forward pass."""
+        return self._engine("fast").schedule(self.plan(request, variant, mode))
+
+    def compare(
+        self,
+        request: Asked,
+        variants: Sequence[Variant] = ("mlps", "single-pass"),
+        mode: Mode = "set",
+        *,
+        modes: Sequence[Mode] | None = None,
+        sources: Sequence[Source] | None = None,
+        engines: Sequence[EngineName] | None = None,
+    ) -> Comparison:
+        """Patch one request in several ways and compare the effects, cell by cell.
+
+        Args:
+            request: As for `patch`.
+            variants: The variants to compare.
+            mode: The mode, the same for all.
+            modes: Compare these modes instead, under the first variant.
+            sources: Compare these sources of the patched value instead.
+            engines: Compare these engines instead.
+        """
+        first = variants[0]
+        if modes is not None:
+            return Comparison({str(m): self.patch(request, first, m) for m in modes})
+        if sources is not None:
+            found = {str(s): self.patch(request, first, mode, source=s) for s in sources}
+            return Comparison(found)
+        if engines is not None:
+            return Comparison({str(e): self.patch(request, first, mode, e) for e in engines})
+        return Comparison({str(v): self.patch(request, v, mode) for v in variants})
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _engine(
+        self,
+        name: EngineName,
+        values: Mapping[Writer, Tensor] | None = None,
+        dataset: Int[Tensor, "sample pos"] | None = None,
+    ) -> Any:
+        """Return an engine; those without values of their own are kept with their recordings."""
+        if values is None and dataset is None:
+            if name not in self._engines:
+                self._engines[name] = self._new_engine(name, self._setup)
+            return self._engines[name]
+        setup = replace(self._setup, given=dict(values or {}), dataset=dataset)
+        if name == "fast":
+            return self._engine("fast").with_setup(setup)
+        return self._new_engine(name, setup)
+
+    def _new_engine(self, name: EngineName, setup: Setup) -> Any:
+        if name == "reference":
+            return ReferenceEngine(setup)
+        return FastEngine(setup, memory_budget=self._budget, self_check=self._self_check)
+
+    def _labelled(self, plan: Plan, grid: np.ndarray[Any, Any], engine: str) -> xr.Dataset:
+        dims = tuple(axis.dim for axis in plan.axes)
+        cfg = self.model.cfg
+        attrs = {
+            "request": str(plan.request),
+            "variant": str(plan.variant),
+            "mode": plan.mode,
+            "source": plan.source,
+            "engine": engine,
+            "metric": self._setup.metric.name,
+            "model": str(getattr(cfg, "model_name", "") or type(self.model).__name__),
+            "shape": json.dumps(asdict(self.graph.shape)),
+            "n_prompts": self._setup.n_prompts,
+        }
+        return xr.Dataset(
+            {
+                "patched": ((*dims, "prompt"), grid),
+                "clean": (("prompt",), self.clean_metric),
+                "corrupt": (("prompt",), self.corrupt_metric),
+            },
+            coords={axis.dim: list(axis.values) for axis in plan.axes},
+            attrs=attrs,
+        )
+
+    def __repr__(self) -> str:
+        setup = self._setup
+        return (
+            f"Experiment: {setup.n_prompts} prompt pairs of {setup.n_pos} tokens, "
+            f"{setup.metric.name} {self.clean_metric.mean():.3f} clean, "
+            f"{self.corrupt_metric.mean():.3f} corrupt\n  {self.graph}"
+        )

@@ -1,0 +1,41 @@
+"""A progress bar for long sweeps, only where somebody looks."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Callable[[], None]]:
+    """Show progress while the body runs; it calls what it is given after every step.
+
+    Args:
+        what: What is being done.
+        total: Number of steps.
+        show: Whether to show it; None shows it in a terminal or notebook, for more than one step.
+    """
+    if show is None:
+        show = total > 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    if not show:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,218 @@
+"""Reading and checking prompts and positions; every problem is found before any forward pass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitgraph.engines.setup import PositionTable
+from circuitgraph.errors import ModelError, Problems, PromptError
+
+__all__ = ["PromptPair", "check_model", "position_table", "read_prompts"]
+
+PromptsGiven = Int[Tensor, "prompt pos"] | Sequence[str]
+PositionsGiven = Mapping[str, Int[Tensor, "prompt"] | Sequence[int] | int]
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """Aligned prompts: tokens right-padded to one length, and each prompt's real length."""
+
+    clean: Int[Tensor, "prompt pos"]
+    corrupt: Int[Tensor, "prompt pos"]
+    lengths: Int[Tensor, "prompt"]
+
+
+def check_model(model: Any, problems: Problems) -> None:
+    """Check that a model is in the state that patching needs."""
+    if not hasattr(model, "blocks") or not hasattr(model, "hooks"):
+        problems.add(
+            ModelError(
+                f"{type(model).__name__} is no TransformerBridge: load a model with "
+                "cg.load_model(name) or TransformerBridge.boot_transformers(name)"
+            )
+        )
+        return
+    if getattr(model, "training", False):
+        problems.add(
+            ModelError(
+                "the model is in training mode, so dropout would make every run different: "
+                "call model.eval()"
+            )
+        )
+    left = [
+        name
+        for name, point in getattr(model, "hook_dict", {}).items()
+        if getattr(point, "fwd_hooks", None)
+    ]
+    if left:
+        problems.add(
+            ModelError(
+                f"hooks were left on the model at {', '.join(sorted(left)[:3])}"
+                f"{' and others' if len(left) > 3 else ''}; they would act on every run: "
+                "call model.reset_hooks()"
+            )
+        )
+
+
+def read_prompts(
+    model: Any,
+    clean: PromptsGiven,
+    corrupt: PromptsGiven,
+    lengths: Int[Tensor, "prompt"] | Sequence[int] | None,
+    problems: Problems,
+) -> PromptPair | None:
+    """Return aligned tokens, or None after adding what is wrong."""
+    before = len(problems.found)
+    pairs = []
+    for what, prompts in (("clean", clean), ("corrupt", corrupt)):
+        pairs.append(_read(model, what, prompts, lengths, problems))
+    if len(problems.found) > before:
+        return None
+    (clean_tokens, clean_lengths), (corrupt_tokens, corrupt_lengths) = pairs
+    if len(clean_tokens) != len(corrupt_tokens):
+        problems.add(
+            PromptError(
+                f"{len(clean_tokens)} clean prompts but {len(corrupt_tokens)} corrupt ones: "
+                "they are patched pair by pair"
+            )
+        )
+        return None
+    uneven = (clean_lengths != corrupt_lengths).nonzero().flatten().tolist()
+    if uneven:
+        which = uneven[0]
+        more = f" (and {len(uneven) - 1} more pairs)" if len(uneven) > 1 else ""
+        problems.add(
+            PromptError(
+                f"prompt pair {which} has {int(clean_lengths[which])} clean tokens but "
+                f"{int(corrupt_lengths[which])} corrupt ones{more}: clean and corrupt must be "
+                "aligned token for token"
+            )
+        )
+        return None
+    if clean_tokens.shape != corrupt_tokens.shape:
+        problems.add(
+            PromptError(
+                f"clean tokens have shape {tuple(clean_tokens.shape)}, corrupt "
+                f"{tuple(corrupt_tokens.shape)}: clean and corrupt must be aligned token for token"
+            )
+        )
+        return None
+    device = next(model.parameters()).device
+    return PromptPair(clean_tokens.to(device), corrupt_tokens.to(device), clean_lengths)
+
+
+def _read(
+    model: Any,
+    what: str,
+    prompts: PromptsGiven,
+    lengths: Int[Tensor, "prompt"] | Sequence[int] | None,
+    problems: Problems,
+) -> tuple[Tensor, Tensor]:
+    nothing = torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    if isinstance(prompts, Tensor):
+        if prompts.ndim != 2 or 0 in prompts.shape:
+            problems.add(
+                PromptError(
+                    f"{what} tokens have shape {tuple(prompts.shape)}: give [prompt, pos], "
+                    "at least one prompt of at least one token"
+                )
+            )
+            return nothing
+        if prompts.is_floating_point() or prompts.dtype == torch.bool:
+            problems.add(
+                PromptError(f"{what} tokens hold {prompts.dtype} values: token ids are integers")
+            )
+            return nothing
+        vocab = int(getattr(model.cfg, "d_vocab", 0) or 0)
+        if vocab and ((prompts < 0) | (prompts >= vocab)).any():
+            problems.add(
+                PromptError(f"{what} tokens hold ids outside the vocabulary of {vocab} tokens")
+            )
+            return nothing
+        _check_padding(model, what, prompts, problems)
+        full = torch.full((len(prompts),), prompts.shape[1])
+        return prompts.long(), full if lengths is None else torch.as_tensor(lengths).cpu()
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    tokenizer = getattr(model, "tokenizer", None)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        problems.add(PromptError(f"{what} prompts must be a list of strings or a tensor of tokens"))
+        return nothing
+    if tokenizer is None:
+        problems.add(
+            PromptError(f"{what} prompts are text, but the model has no tokenizer: give tokens")
+        )
+        return nothing
+    rows = [tokenizer.encode(text) for text in texts]
+    pad = next(
+        token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None
+    )
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    return tokens, torch.tensor([len(row) for row in rows])
+
+
+def _check_padding(
+    model: Any, what: str, tokens: Int[Tensor, "prompt pos"], problems: Problems
+) -> None:
+    """Refuse left padding: positions would shift, and attention would read the padding."""
+    tokenizer = getattr(model, "tokenizer", None)
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None or pad == getattr(tokenizer, "bos_token_id", None):
+        return
+    padded = (tokens[:, 0] == pad).nonzero().flatten()
+    if len(padded):
+        problems.add(
+            PromptError(
+                f"{what} prompt {int(padded[0])} starts with the padding token {pad}: left padding "
+                "shifts every position and is read by attention; pad on the right "
+                "(tokenizer.padding_side = 'right')"
+            )
+        )
+
+
+def position_table(
+    pair: PromptPair,
+    positions: PositionsGiven | None,
+    corrupt_positions: PositionsGiven | None,
+    problems: Problems,
+) -> PositionTable:
+    """Return the named positions, each one index per prompt, after checking them."""
+    n_prompts, n_pos = pair.clean.shape
+    named: dict[str, dict[str, Tensor]] = {"clean": {}, "corrupt": {}}
+    given = (("clean", positions or {}), ("corrupt", corrupt_positions or {}))
+    for where, table in given:
+        for name, value in table.items():
+            found = torch.as_tensor(value).cpu()
+            if found.ndim == 0:
+                found = found.expand(n_prompts)
+            if found.shape != (n_prompts,) or found.is_floating_point():
+                problems.add(
+                    PromptError(
+                        f"position {name!r} has shape {tuple(found.shape)} and type {found.dtype}: "
+                        f"give one integer index per prompt ({n_prompts} of them)"
+                    )
+                )
+                continue
+            outside = ((found < 0) | (found >= pair.lengths)).nonzero().flatten()
+            if len(outside):
+                which = int(outside[0])
+                problems.add(
+                    PromptError(
+                        f"position {name!r} is {int(found[which])} in {where} prompt {which}, "
+                        f"which has {int(pair.lengths[which])} tokens "
+                        f"(0..{int(pair.lengths[which]) - 1})"
+                    )
+                )
+                continue
+            named[where][str(name)] = found.long().to(pair.clean.device)
+    unknown = [name for name in named["corrupt"] if name not in (positions or {})]
+    if unknown:
+        problems.add(
+            PromptError(f"corrupt_positions names {unknown[0]!r}, which positions does not")
+        )
+    named["clean"].setdefault("end", (pair.lengths - 1).to(pair.clean.device))
+    return PositionTable(n_prompts, n_pos, named["clean"], named["corrupt"], pair.clean.device)

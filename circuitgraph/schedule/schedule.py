@@ -1,0 +1,162 @@
+"""What is really run: stages of jobs, each job one run of the plan, perhaps shared by many cells."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from circuitgraph.nodes import Embed, Logits
+from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
+
+__all__ = ["Job", "Schedule", "Stage", "Where"]
+
+Where = frozenset[str | int] | None
+"""A set of positions by name or index; ``metric`` is what the metric reads; None means all."""
+
+METRIC = "<metric>"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run, done once.
+
+    Args:
+        run: What is patched, frozen and recorded.
+        needs: For each earlier run that the run refers to, its number and the job that answers it.
+        first: The first point of the residual stream that can differ from clean.
+        last: The last point that matters.
+        attention: Layers whose attention runs live; in all others it is replayed.
+        mlps: Layers whose MLP runs live.
+    """
+
+    run: Run
+    needs: tuple[tuple[int, int], ...]
+    first: int
+    last: int
+    attention: frozenset[int]
+    mlps: frozenset[int]
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer of which something is patched; the number of layers for the logits."""
+        nodes = [op.node for op in self.run.patched] + [op.port.node for op in self.run.ports]
+        return min(
+            0
+            if isinstance(node, Embed)
+            else self.last // 2
+            if isinstance(node, Logits)
+            else node.layer
+            for node in nodes
+        )
+
+    def source(self, run: int) -> int:
+        """Return the job that did an earlier run of the same cell."""
+        return dict(self.needs)[run]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The same step of every cell.
+
+    Args:
+        name: As the runs are called in the plan.
+        jobs: What is run.
+        where: The positions that are run; None for all.
+        from_first: Whether the run starts at the first of ``where`` and goes on to the end, since
+            attention carries a change to later positions.
+        job_of_cell: For each cell of the plan, which job answers it.
+    """
+
+    name: str
+    jobs: tuple[Job, ...]
+    where: Where
+    from_first: bool
+    job_of_cell: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The stages that answer a plan, in order.
+
+    Args:
+        plan: What is answered.
+        stages: The steps; the last one reads the logits.
+        passes: Names of the passes that made it.
+    """
+
+    plan: Plan
+    stages: tuple[Stage, ...]
+    passes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Schedule":
+        """Return the plan as stages, with nothing saved yet."""
+        n_layers = plan.graph.shape.n_layers
+        layers = frozenset(range(n_layers))
+        with_mlp = frozenset(mlp.layer for mlp in plan.graph.mlps)
+        depth = max((len(cell.runs) for cell in plan.cells), default=0)
+        stages = []
+        for number in range(depth):
+            jobs = tuple(
+                Job(
+                    cell.runs[number],
+                    tuple((run, at) for run in references(cell.runs[number])),
+                    first=0,
+                    last=2 * n_layers,
+                    attention=layers,
+                    mlps=with_mlp,
+                )
+                for at, cell in enumerate(plan.cells)
+            )
+            name = plan.cells[0].runs[number].name
+            stages.append(Stage(name, jobs, None, False, tuple(range(len(jobs)))))
+        return cls(plan, tuple(stages))
+
+    @property
+    def layer_runs(self) -> tuple[int, int]:
+        """How many attentions and how many MLPs run live, counted over all jobs."""
+        jobs = [job for stage in self.stages for job in stage.jobs]
+        return sum(len(job.attention) for job in jobs), sum(len(job.mlps) for job in jobs)
+
+    @property
+    def forward_passes(self) -> float:
+        """What the jobs cost in whole forward passes, by counting live attentions and MLPs.
+
+        Positions that are left out and the smaller stacks at early layers are not counted.
+        """
+        shape = self.plan.graph.shape
+        attention, mlps = self.layer_runs
+        parts = shape.n_layers + len(self.plan.graph.mlps)
+        return (attention + mlps) / parts
+
+    def draw(self, **options: Any) -> Any:
+        """Draw what is run live, replayed and left out (see `circuitgraph.draw.draw_schedule`)."""
+        from circuitgraph.draw import draw_schedule
+
+        return draw_schedule(self, **options)
+
+    def __str__(self) -> str:
+        from circuitgraph.schedule.table import schedule_table
+
+        return schedule_table(self)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def references(run: Run) -> tuple[int, ...]:
+    """Return which earlier runs of its cell a run refers to."""
+    found: dict[int, None] = {}
+    for op in run.ops:
+        match op:
+            case PatchPort(delta_from=number):
+                found[number] = None
+            case PatchWrite(value=FromRun(run=number)):
+                found[number] = None
+            case ReplaceSenders(senders=senders):
+                for sender in senders:
+                    if isinstance(sender.value, FromRun):
+                        found[sender.value.run] = None
+            case _:
+                pass
+    return tuple(sorted(found))
