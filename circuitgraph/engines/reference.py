@@ -68,10 +68,10 @@ class ReferenceEngine:
         self.forward_passes = 0
         self._inside = False
 
-    def run(self, plan: Plan) -> Iterator[tuple[int, Float[Tensor, "prompt"]]]:
-        """Yield each cell's number in the plan and its metric, per prompt."""
+    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell prompt"]]]:
+        """Yield numbers of cells in the plan and their metric, per prompt: one cell at a time."""
         for number, cell in enumerate(plan.cells):
-            yield number, self.measure(self.logits(cell))
+            yield (number,), self.measure(self.logits(cell))[None]
 
     def logits(self, cell: Cell) -> Float[Tensor, "prompt pos d_vocab"]:
         """Return the patched logits of one cell."""

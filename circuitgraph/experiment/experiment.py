@@ -228,9 +228,11 @@ class Experiment:
         chosen = self._engine(engine, values, dataset)
         grid = np.full((*plan.shape, self._setup.n_prompts), np.nan)
         with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
-            for number, measured in chosen.run(plan):
-                grid[plan.cells[number].index] = measured.double().cpu().numpy()
-                advance()
+            for numbers, measured in chosen.run(plan):
+                values = measured.double().cpu().numpy()
+                for number, value in zip(numbers, values, strict=True):
+                    grid[plan.cells[number].index] = value
+                advance(len(numbers))
         return Effects(self._labelled(plan, grid, engine))
 
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:

@@ -8,8 +8,8 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Callable[[], None]]:
-    """Show progress while the body runs; it calls what it is given after every step.
+def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """Show progress while the body runs; it calls what it is given with the number of steps done.
 
     Args:
         what: What is being done.
@@ -19,7 +19,7 @@ def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Ca
     if show is None:
         show = total > 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     if not show:
-        yield lambda: None
+        yield lambda steps: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -38,4 +38,4 @@ def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Ca
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda steps: bar.advance(task, steps)

@@ -1,7 +1,7 @@
 """The fast engine: records the prompts once, then runs schedules."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -129,8 +129,8 @@ class FastEngine:
         """Return what would be run for a plan."""
         return make_schedule(plan, self.passes)
 
-    def run(self, plan: Plan) -> Iterator[tuple[int, Float[Tensor, "prompt"]]]:
-        """Yield each cell's number in the plan and its metric, per prompt, as they come.
+    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell prompt"]]]:
+        """Yield numbers of cells in the plan and their metric, per prompt, as they come.
 
         Warns:
             ReplayWarning: The reference engine runs the plan, and why.
@@ -148,7 +148,7 @@ class FastEngine:
             part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
             with torch.no_grad():
                 values = self.run_schedule(self.schedule(part))
-            yield from zip(cells, values, strict=True)
+            yield cells, values
 
     def cannot(self, plan: Plan) -> str:
         """Return why a plan cannot be run by replay; empty where it can."""
@@ -175,10 +175,10 @@ class FastEngine:
             yield range(first, min(len(plan.cells), first + step))
             first += step
 
-    def run_schedule(self, schedule: Schedule) -> list[Float[Tensor, "prompt"]]:
+    def run_schedule(self, schedule: Schedule) -> Float[Tensor, "cell prompt"]:
         """Return the metric of every cell of a schedule."""
         outputs: dict[int, Outputs] = {}
-        measured: dict[int, Tensor] = {}
+        measured = self.state.final.new_zeros(0)
         for number, stage in enumerate(schedule.stages):
             match stage.name:
                 case "send":
@@ -189,8 +189,10 @@ class FastEngine:
                     measured = run_measure(self.state, stage, outputs, self.budget // 2)
                 case "read out":
                     measured = run_read_out(self.state, stage, outputs)
-        last: Stage = schedule.stages[-1]
-        return [measured[job] for job in last.job_of_cell]
+        jobs = schedule.stages[-1].job_of_cell
+        if jobs == tuple(range(len(measured))):
+            return measured
+        return measured[torch.tensor(jobs, device=measured.device)]
 
 
 CELLS_PER_CHANGE = 8
@@ -199,7 +201,7 @@ CELLS_PER_CHANGE = 8
 
 def run_read_out(
     state: State, stage: Stage, outputs: dict[int, Outputs]
-) -> dict[int, Float[Tensor, "prompt"]]:
+) -> Float[Tensor, "job prompt"]:
     """Return the metric of every job whose change has arrived at the logits."""
     changes = []
     read = state.setup.metric.read
@@ -208,13 +210,11 @@ def run_read_out(
         assert not isinstance(op, ReplaceSenders)
         arrived = outputs[op.delta_from].ports[job.source(op.delta_from), state.point(op.port)]
         mask = state.setup.positions.mask(op.at)
-        if read is not None and arrived.places is not None and mask is None:
-            at = (arrived.places == read[:, None]).long().argmax(dim=1)
-            changes.append(arrived.change[state.rows[:, 0], at][:, None])
+        if read is not None and mask is None and arrived.is_only_at(read):
+            changes.append(arrived.change)
             continue
         change = arrived.everywhere(state.n_pos)
         if mask is not None:
             change = change * mask[..., None]
         changes.append(change if read is None else change[state.rows, read[:, None]])
-    values = measure_rows(state, torch.stack(changes))
-    return dict(enumerate(values))
+    return measure_rows(state, torch.stack(changes))

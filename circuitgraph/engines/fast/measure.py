@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitgraph.engines.fast.attend import Override, attend
+from circuitgraph.engines.fast.attend import Override, attend, clean_prefix
 from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.replace import LiveWrites
@@ -30,20 +30,20 @@ Stack = Float[Tensor, "row prompt query d_model"]
 
 def run_measure(
     state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int
-) -> dict[int, Float[Tensor, "prompt"]]:
+) -> Float[Tensor, "job prompt"]:
     """Return the metric of every job, per prompt."""
     start = first_position(state, stage)
     order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
-    found: dict[int, Tensor] = {}
+    order_back = torch.empty(len(order), dtype=torch.long)
+    order_back[torch.tensor(order)] = torch.arange(len(order))
 
     def run(numbers: Sequence[int]) -> Tensor:
         jobs = [stage.jobs[number] for number in numbers]
         return _Measurer(state, jobs, outputs, start).run()
 
     rows = rows_that_fit(budget, bytes_per_row(state, start))
-    for numbers, values in in_stacks(order, rows, run):
-        found.update(zip(numbers, values, strict=True))
-    return found
+    found = torch.cat([values for _, values in in_stacks(order, rows, run)])
+    return found[order_back.to(found.device)]
 
 
 def first_position(state: State, stage: Stage) -> int:
@@ -116,6 +116,13 @@ class _Measurer:
             if isinstance(op.port.node, kind) and getattr(op.port.node, "layer", layer) == layer
         ]
 
+    def arriving_all(
+        self, patches: Sequence[tuple[int, PatchPort | ReplaceSenders]], change: Stack
+    ) -> Float[Tensor, "patch prompt query d_model"]:
+        """Return the changes that patched ports read, given the live change at their point."""
+        parts = [self.arriving(row, op, change[row]) for row, op in patches]
+        return torch.stack(parts)
+
     def arriving(self, row: int, op: PatchPort | ReplaceSenders, live: Tensor) -> Tensor:
         """Return the change that a patched port reads, given the live change at its point."""
         state = self.state
@@ -179,20 +186,16 @@ class _Measurer:
             if not rows:
                 continue
             place = {row: at for at, row in enumerate(rows)}
-            overrides = [
-                Override(
-                    place[row], op.port, clean + self.arriving(row, op, change[row]).to(clean.dtype)
-                )
-                for row, op in patches
-                if row in place
-            ]
-            if not live and not overrides:
+            mine = [(row, op) for row, op in patches if row in place]
+            if not live and not mine:
                 continue
+            overrides = [Override(place[row], op.port, at) for at, (row, op) in enumerate(mine)]
+            streams = clean + self.arriving_all(mine, change).to(clean.dtype) if mine else None
             hidden = None
             if live:
                 part = change if len(rows) == n_rows else change[rows]
                 hidden = clean + part.to(clean.dtype)
-            z = attend(state, layer, hidden, overrides, len(rows), self.start)
+            z = attend(state, layer, hidden, overrides, streams, len(rows), self.start)
             difference = z.to(change.dtype) - clean_z
             if len(rows) == n_rows:
                 result = difference
@@ -355,8 +358,6 @@ class _Measurer:
         n_rows, n_prompts, n_pos = len(change), state.n_prompts, state.n_pos
         clean = record.resid[:, self.start :]
         hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
-        assert record.keys is not None and record.values is not None
-        old = (record.keys[:, :, : self.start], record.values[:, :, : self.start])
         kept: list[tuple[Tensor, Tensor]] = []
 
         class Caught(Exception):
@@ -378,8 +379,7 @@ class _Measurer:
             pass
         keys, values = kept[0]
         if self.start:
-            keys = torch.cat([old[0].repeat(n_rows, 1, 1, 1), keys], dim=2)
-            values = torch.cat([old[1].repeat(n_rows, 1, 1, 1), values], dim=2)
+            keys, values = clean_prefix(state, layer, n_rows, self.start).update(keys, values)
         fixed = FixedKeys(lambda k, v: (keys, values))
         call = adapt_call(record.call, n_rows, n_prompts, n_pos, read, fixed)
         at = change[:, state.rows, read - self.start]

@@ -75,14 +75,11 @@ def _heads(
     assert record.z is not None
     rows = {number: row for row, number in enumerate(dict.fromkeys(n for n, _ in patches))}
     overrides = [
-        Override(
-            rows[number],
-            op.port,
-            record.resid + _arriving(state, stage, number, op, outputs).to(record.resid.dtype),
-        )
-        for number, op in patches
+        Override(rows[number], op.port, at) for at, (number, op) in enumerate(patches)
     ]
-    z = attend(state, layer, None, overrides, len(rows), start=0)
+    arriving = torch.stack([_arriving(state, stage, n, op, outputs) for n, op in patches])
+    streams = record.resid + arriving.to(record.resid.dtype)
+    z = attend(state, layer, None, overrides, streams, len(rows), start=0)
     change = state.blocks.split(z.to(state.delta_dtype) - record.z.to(state.delta_dtype))
     for number, op in patches:
         assert isinstance(op.port.node, Head)

@@ -15,7 +15,7 @@ from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_sli
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.calls import adapt_call
 from circuitgraph.nodes import MLP, Embed, Head
-from circuitgraph.plan import PatchWrite
+from circuitgraph.plan import FromSource, PatchWrite
 from circuitgraph.schedule import Job, Stage
 
 __all__ = ["run_send"]
@@ -71,39 +71,25 @@ class _Sender:
         found: dict[tuple[int, int], Arrived] = {}
         last = max(job.last for job in jobs)
 
-        def keep(point: int) -> None:
-            for row, number in enumerate(numbers):
-                if point in wanted[row]:
-                    found[number, point] = Arrived(change[row].clone(), self.places)
+        def keep(point: int, change: Stack) -> None:
+            rows = [row for row in range(len(change)) if point in wanted[row]]
+            if rows:
+                kept = change.clone() if len(rows) == len(change) else change[rows]
+                for row, arrived in zip(rows, kept.unbind(), strict=True):
+                    found[numbers[row], point] = Arrived(arrived, self.places)
 
         self.enter_embedding(jobs, change)
         first_layers = [job.first_layer for job in jobs]
         for layer in range(min(first_layers), n_layers):
-            if 2 * layer > last:
-                break
-            keep(2 * layer)
-            if 2 * layer == last:
+            keep(2 * layer, change)
+            if 2 * layer >= last:
                 break
             entered = sum(first <= layer for first in first_layers)
-            mid = _Block(self, jobs[:entered], layer, change[:entered])
-            change[:entered] = mid.run(
-                keep_mid=lambda at: self.keep_mid(at, layer, numbers, wanted, found)
-            )
-        keep(2 * n_layers)
+            block = _Block(self, jobs[:entered], layer, change[:entered])
+            change[:entered] = block.run(lambda mid, layer=layer: keep(2 * layer + 1, mid))
+        else:
+            keep(2 * n_layers, change)
         return found
-
-    def keep_mid(
-        self,
-        mid: Stack,
-        layer: int,
-        numbers: Sequence[int],
-        wanted: list[set[int]],
-        found: dict[tuple[int, int], Arrived],
-    ) -> None:
-        """File what arrived between attention and MLP of a sequential block."""
-        for row in range(len(mid)):
-            if 2 * layer + 1 in wanted[row]:
-                found[numbers[row], 2 * layer + 1] = Arrived(mid[row].clone(), self.places)
 
     def wanted(self, jobs: Sequence[Job]) -> list[set[int]]:
         """Return the points at which each job records."""
@@ -159,16 +145,31 @@ class _Block:
             flat = self.z_change()
             weight = state.blocks.output_weights[self.layer].flatten(0, 1)
             return flat @ weight.to(flat.dtype)
+        patched = list(self.patched_heads())
         added = torch.zeros_like(self.change)
-        by_head: dict[int, list[tuple[int, Tensor]]] = {}
-        for row, job, op in self.patched_heads():
-            by_head.setdefault(op.node.head, []).append((row, self.sender.delta(op, job)))
-        for head, found in by_head.items():
-            weight = state.blocks.output_weights[self.layer][head]
-            deltas = torch.stack([delta for _, delta in found])
-            rows = torch.tensor([row for row, _ in found], device=added.device)
-            added.index_add_(0, rows, deltas @ weight.to(deltas.dtype))
-        return added
+        deltas = self.head_deltas([(job, op) for _, job, op in patched])
+        weights = state.blocks.output_weights[self.layer]
+        heads = torch.tensor([op.node.head for _, _, op in patched], device=added.device)
+        rows = torch.tensor([row for row, _, _ in patched], device=added.device)
+        writes = deltas.flatten(1, 2) @ weights[heads].to(deltas.dtype)
+        return added.index_add_(0, rows, writes.view(-1, *added.shape[1:]))
+
+    def head_deltas(
+        self, patched: Sequence[tuple[Job, PatchWrite]]
+    ) -> Float[Tensor, "patch prompt place d_head"]:
+        """Return the changes of patched heads of this layer, made for all of them at once."""
+        state = self.sender.state
+        whole = {(op.value, op.at) for _, op in patched}
+        if len(patched) > 1 and whole == {(FromSource("corrupt"), None)}:
+            clean, corrupt = state.layer(self.layer).z, state.corrupt.layers[self.layer].z
+            assert clean is not None
+            assert corrupt is not None
+            wide = state.delta_dtype
+            change = state.at(corrupt, self.sender.places).to(wide)
+            change = change - state.at(clean, self.sender.places).to(wide)
+            split = state.blocks.split(change)
+            return torch.stack([split[:, :, op.node.head] for _, op in patched])  # type: ignore[union-attr]
+        return torch.stack([self.sender.delta(op, job) for job, op in patched])
 
     def z_change(self) -> Float[Tensor, "row prompt place head*d_head"]:
         """Return by how much all heads' values differ from clean: patched, or recomputed."""

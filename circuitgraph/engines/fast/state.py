@@ -34,6 +34,13 @@ class Arrived:
     change: Float[Tensor, "prompt place d_model"]
     places: Int[Tensor, "prompt place"] | None = None
 
+    def is_only_at(self, read: Int[Tensor, "prompt"]) -> bool:
+        """Return whether the change was kept at these positions and no others.
+
+        Places are made from the metric's own positions, so sharing memory is proof enough.
+        """
+        return self.places is not None and self.places.data_ptr() == read.data_ptr()
+
     def everywhere(self, n_pos: int) -> Float[Tensor, "prompt pos d_model"]:
         """Return the change at every position: zero where it was not kept."""
         if self.places is None:
@@ -104,7 +111,19 @@ class State:
     # -- positions ------------------------------------------------------------------------------
 
     def places(self, where: Where) -> Int[Tensor, "prompt place"] | None:
-        """Return the positions that a stage runs, ``[prompt place]``; None for all of them."""
+        """Return the positions that a stage runs, ``[prompt place]``; None for all of them.
+
+        No position stands twice in a prompt, since scattering must not meet one twice.
+        """
+        if where not in self._places:
+            self._places[where] = self._find_places(where)
+        return self._places[where]
+
+    @cached_property
+    def _places(self) -> dict[Where, Int[Tensor, "prompt place"] | None]:
+        return {}
+
+    def _find_places(self, where: Where) -> Int[Tensor, "prompt place"] | None:
         if where is None:
             return None
         columns: list[Tensor] = []
@@ -116,14 +135,11 @@ class State:
         named = sorted((key for key in where if key != METRIC), key=str)
         if named:
             columns.append(self.setup.positions.indices(named)[0])
-        places = torch.cat(columns, dim=1) if columns else self.rows[:, :0]
-        # Scattering must not meet one position twice; sorting keeps stages comparable.
-        distinct = {tuple(sorted(set(row))) for row in places.tolist()}
-        widths = {len(row) for row in distinct}
-        if len(widths) == 1:
-            rows = [sorted(set(row)) for row in places.tolist()]
-            return torch.tensor(rows, device=places.device)
-        return None if places.shape[1] >= self.n_pos else _distinct(places, self.n_pos)
+        if not columns:
+            return self.rows[:, :0]
+        if sum(column.shape[1] for column in columns) == 1:
+            return columns[0]
+        return _distinct(torch.cat(columns, dim=1), self.n_pos)
 
     def at(
         self, tensor: Float[Tensor, "prompt pos width"], places: Int[Tensor, "prompt place"] | None
@@ -210,7 +226,7 @@ class State:
         return self.mid(layer) if mid else self.layer(layer).resid
 
 
-def _distinct(places: Tensor, n_pos: int) -> Tensor | None:
+def _distinct(places: Tensor, n_pos: int) -> Tensor:
     """Return places with as many distinct positions in every prompt, adding unneeded ones."""
     rows = [sorted(set(row)) for row in places.tolist()]
     width = max(map(len, rows))
