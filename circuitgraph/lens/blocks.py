@@ -144,19 +144,29 @@ class Blocks:
 
     # -- MLP ------------------------------------------------------------------------------------
 
-    def mlp_output(self, layer: int, mid: Hidden, call: BlockCall) -> Hidden:
-        """Return the MLP's output when its port reads ``mid``."""
+    def mlp_output(self, layer: int, mid: Hidden, call: BlockCall, direct: bool = False) -> Hidden:
+        """Return the MLP's output when its port reads ``mid``.
+
+        Args:
+            layer: Which block.
+            mid: The residual stream that the MLP's norm reads.
+            call: The block's other arguments.
+            direct: Whether to call the norm and the MLP by themselves rather than through the
+                block; only where that was found to be the same.
+        """
         block = self.blocks[layer]
+        if direct:
+            norm = block._modules.get("ln2" if "ln2" in block._modules else "ln1")
+            with torch.no_grad():
+                normed = norm.original_component(mid)
+                return first_tensor(block.mlp.original_component(normed))
         mlp_forward = block.mlp.forward
 
         def stop(*args: Any, **kwargs: Any) -> Any:
             raise Stop(first_tensor(mlp_forward(*args, **kwargs)))
 
         nothing = mid.new_zeros(()).expand_as(mid)
-        pairs = [
-            (block.mlp, stop),
-            (block.attn, lambda *_, **__: with_first(call.attn_form, nothing)),
-        ]
+        pairs = [(block.mlp, stop), (block.attn, lambda *_, **__: with_first(call.attn_form, nothing))]
         if not self.parallel[layer] and "ln1" in block._modules:
             pairs.append((block.ln1, lambda hidden, *_, **__: hidden))
         return self._until_stop(layer, mid, call, *pairs)

@@ -5,7 +5,7 @@ using, and nothing recorded is ever changed in place.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,6 +84,36 @@ class Recording:
     layers: list[LayerRecord] = field(default_factory=list)
     final: Float[Tensor, "prompt pos d_model"] | None = None
     logits: Float[Tensor, "prompt read d_vocab"] | None = None
+
+    def part(self, prompts: slice, fields: Sequence[str] | None = None) -> "Recording":
+        """Return the recording of some of the prompts, sharing memory with this one.
+
+        Args:
+            prompts: Which prompts.
+            fields: Names of the `LayerRecord` fields to keep; None keeps all.
+        """
+        n_prompts = len(self.tokens)
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(cut(one) for one in value)
+            if isinstance(value, Tensor) and value.ndim and value.shape[0] == n_prompts:
+                return value[prompts]
+            return value
+
+        layers = []
+        for layer in self.layers:
+            call = replace(
+                layer.call,
+                args=cut(layer.call.args),
+                kwargs={name: cut(value) for name, value in layer.call.kwargs.items()},
+            )
+            kept = set(LayerRecord.__slots__ if fields is None else fields) | {"resid"}
+            values = {
+                name: cut(getattr(layer, name)) for name in kept if name not in ("call",)
+            }
+            layers.append(LayerRecord(call=call, **values))
+        return Recording(self.tokens[prompts], layers, cut(self.final), cut(self.logits))
 
     def bytes(self) -> int:
         """Memory that the recording holds."""

@@ -21,6 +21,7 @@ class Traits:
         additive: Every block adds its attention's and MLP's outputs to its input as they are.
         plain_readout: Logits are the unembedding of the final norm, with nothing after it.
         heads_apart: A head's queries, keys and values depend on its own projections alone.
+        direct_mlp: An MLP and its norm give by themselves what they give in their block.
         sliceable: The attention can be run at some query positions with the keys of all.
         problems: Why the model cannot be replayed exactly; empty where it can.
     """
@@ -29,6 +30,7 @@ class Traits:
     plain_readout: bool
     heads_apart: bool
     sliceable: bool
+    direct_mlp: bool = False
     problems: tuple[str, ...] = ()
 
 
@@ -57,6 +59,7 @@ def find_traits(blocks: Blocks, clean: Recording, corrupt: Recording) -> Traits:
         plain_readout=_plain_readout(blocks, clean),
         heads_apart=not problems and _heads_apart(blocks, clean, corrupt),
         sliceable=not problems and _sliceable(blocks, clean),
+        direct_mlp=not problems and _mlps_direct(blocks, clean, corrupt),
         problems=tuple(problems),
     )
 
@@ -90,6 +93,19 @@ def _mlps_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
         if layer.mlp is not None:
             mid = layer.resid if layer.mid is None else layer.mid
             if not close(blocks.mlp_output(number, mid, layer.call), layer.mlp):
+                return False
+    return True
+
+
+def _mlps_direct(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+    for number, layer in enumerate(corrupt.layers):
+        if layer.mlp is not None:
+            mid = layer.resid if layer.mid is None else layer.mid
+            try:
+                alone = blocks.mlp_output(number, mid, layer.call, direct=True)
+            except Exception:  # a module that cannot be called alone is called in its block
+                return False
+            if alone.shape != layer.mlp.shape or not close(alone, layer.mlp, looser=0.1):
                 return False
     return True
 

@@ -13,14 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.engines.fast.attend import Override, attend, clean_prefix
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
+from circuitgraph.engines.fast.index import PatchIndex
+from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.replace import LiveWrites
-from circuitgraph.engines.fast.state import Outputs, State
+from circuitgraph.engines.fast.send import mlp_change
+from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.calls import FixedKeys, adapt_call
-from circuitgraph.nodes import MLP, Embed, Head, Logits
+from circuitgraph.nodes import Head
 from circuitgraph.plan import PatchPort, ReplaceSenders
+from circuitgraph.request import Positions
 from circuitgraph.schedule import Job, Stage
 
 __all__ = ["run_measure"]
@@ -83,7 +86,10 @@ class _Measurer:
         shape = (len(self.jobs), state.n_prompts, length, state.final.shape[-1])
         change = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
         self.live = LiveWrites.for_jobs(state, self.jobs, self.outputs, self.start)
-        self.enter_embedding(change)
+        self.index = PatchIndex.of(self.jobs)
+        self.embedded = {row for row, _, _ in self.index.embed}
+        for row, job, op in self.index.embed:
+            change[row] += state.delta(op, job, self.outputs)[:, self.start :]
         metric_read = state.setup.metric.read
         self.first_layers = [job.first_layer for job in self.jobs]
         for layer in range(self.first_layers[0], n_layers):
@@ -107,21 +113,47 @@ class _Measurer:
 
     # -- what is patched ------------------------------------------------------------------------
 
-    def port_patches(self, layer: int, kind: type) -> list[tuple[int, PatchPort | ReplaceSenders]]:
-        """Return each row's patched ports of one layer, of heads or of MLPs."""
-        return [
-            (row, op)
-            for row, job in enumerate(self.jobs)
-            for op in job.run.ports
-            if isinstance(op.port.node, kind) and getattr(op.port.node, "layer", layer) == layer
-        ]
-
     def arriving_all(
         self, patches: Sequence[tuple[int, PatchPort | ReplaceSenders]], change: Stack
     ) -> Float[Tensor, "patch prompt query d_model"]:
         """Return the changes that patched ports read, given the live change at their point."""
-        parts = [self.arriving(row, op, change[row]) for row, op in patches]
-        return torch.stack(parts)
+        if alike := self.arrived_alike(patches):
+            at, changes = alike
+            mask = self.state.setup.positions.mask(at)
+            return changes if mask is None else self.at_positions(patches, mask, changes, change)
+        return torch.stack([self.arriving(row, op, change[row]) for row, op in patches])
+
+    def arrived_alike(
+        self, patches: Sequence[tuple[int, PatchPort | ReplaceSenders]]
+    ) -> tuple[Positions, Tensor] | None:
+        """Return where ports are patched, and what arrives there, where all are set alike."""
+        arrived = []
+        where = {op.at for _, op in patches}
+        for row, op in patches:
+            if len(where) > 1 or not isinstance(op, PatchPort) or op.mode != "set":
+                return None
+            job = self.jobs[row].source(op.delta_from)
+            arrived.append(self.outputs[op.delta_from].ports[job, self.state.point(op.port)])
+        places = arrived[0].places
+        if any(one.places is not places for one in arrived):
+            return None
+        n_patches, n_pos = len(arrived), self.state.n_pos
+        stacked = torch.stack([one.change for one in arrived])
+        if places is not None:
+            together = Arrived(stacked.flatten(0, 1), places.repeat(n_patches, 1))
+            stacked = together.everywhere(n_pos).unflatten(0, (n_patches, -1))
+        return where.pop(), stacked[:, :, self.start :]
+
+    def at_positions(
+        self,
+        patches: Sequence[tuple[int, PatchPort | ReplaceSenders]],
+        mask: Tensor,
+        arriving: Tensor,
+        change: Stack,
+    ) -> Tensor:
+        """Return what arrives where it is patched, and the live change elsewhere."""
+        rows = torch.tensor([row for row, _ in patches], device=change.device)
+        return torch.where(mask[:, self.start :, None], arriving, change[rows])
 
     def arriving(self, row: int, op: PatchPort | ReplaceSenders, live: Tensor) -> Tensor:
         """Return the change that a patched port reads, given the live change at its point."""
@@ -136,14 +168,8 @@ class _Measurer:
         mask = state.setup.positions.mask(op.at)
         return patched if mask is None else torch.where(mask[:, self.start :, None], patched, live)
 
-    def enter_embedding(self, change: Stack) -> None:
-        for row, job in enumerate(self.jobs):
-            for op in job.run.patched:
-                if isinstance(op.node, Embed):
-                    change[row] += self.state.delta(op, job, self.outputs)[:, self.start :]
-
     def patch_logits(self, change: Stack) -> Stack:
-        patches = self.port_patches(0, Logits)
+        patches = self.index.logits
         if patches:
             change = change.clone()
             for row, op in patches:
@@ -181,7 +207,7 @@ class _Measurer:
         result = torch.zeros(
             *change.shape[:-1], clean_z.shape[-1], dtype=change.dtype, device=change.device
         )
-        patches = self.port_patches(layer, Head)
+        patches = self.index.head_ports.get(layer, [])
         for rows, live in ((live_rows, True), (new_rows, False)):
             if not rows:
                 continue
@@ -202,51 +228,40 @@ class _Measurer:
             else:
                 result[rows] = difference
         split = state.blocks.split(result)
-        for row in range(n_rows):
-            for op in self.jobs[row].run.patched:
-                if isinstance(op.node, Head) and op.node.layer == layer:
-                    head = op.node.head
-                    delta = state.delta(op, self.jobs[row], self.outputs)[:, self.start :]
-                    mask = state.setup.positions.mask(op.at)
-                    if mask is not None:
-                        delta = torch.where(
-                            mask[:, self.start :, None], delta, split[row, :, :, head]
-                        )
-                    split[row, :, :, head] = delta
+        for row, job, op in self.index.heads.get(layer, []):
+            assert isinstance(op.node, Head)
+            delta = state.delta(op, job, self.outputs)[:, self.start :]
+            mask = state.setup.positions.mask(op.at)
+            if mask is not None:
+                live_change = split[row, :, :, op.node.head]
+                delta = torch.where(mask[:, self.start :, None], delta, live_change)
+            split[row, :, :, op.node.head] = delta
         return result
 
     def changed_before(self, row: int, layer: int) -> bool:
         """Return whether the residual stream at the block's input has changed."""
         if self.first_layers[row] < layer:
             return True
-        return layer == 0 and any(isinstance(op.node, Embed) for op in self.jobs[row].run.patched)
+        return layer == 0 and row in self.embedded
 
     def mlp(self, layer: int, reads: Stack, queries: slice | Tensor) -> Stack:
         """Return by how much the MLP's output differs from clean."""
         state, record = self.state, self.state.layer(layer)
         assert record.mlp is not None
-        patches = [(row, op) for row, op in self.port_patches(layer, MLP) if row < len(reads)]
+        patches = self.index.mlp_ports.get(layer, [])
         if patches:
             reads = reads.clone()
             for row, op in patches:
                 full = self.arriving_at(row, op, reads[row], queries)
                 reads[row] = full
-        call = record.call
         clean_mid, clean_out = self.pick(state.mid(layer), queries), self.pick(record.mlp, queries)
-        result = torch.empty_like(reads)
-        for rows in token_slices(len(reads), reads.shape[1] * reads.shape[2], reads.device):
-            mid = (clean_mid + reads[rows].to(clean_mid.dtype)).flatten(0, 1)
-            out = state.blocks.mlp_output(layer, mid, call).unflatten(0, (-1, reads.shape[1]))
-            result[rows] = out.to(reads.dtype) - clean_out
-        for row in range(len(reads)):
-            for write in self.jobs[row].run.patched:
-                if write.node == MLP(layer):
-                    delta = self.pick(state.delta(write, self.jobs[row], self.outputs), queries)
-                    mask = state.setup.positions.mask(write.at)
-                    if mask is not None:
-                        here = self.pick(mask[..., None], queries)
-                        delta = torch.where(here, delta, result[row])
-                    result[row] = delta
+        result = mlp_change(state, layer, reads, clean_mid, clean_out)
+        for row, job, write in self.index.mlps.get(layer, []):
+            delta = self.pick(state.delta(write, job, self.outputs), queries)
+            mask = state.setup.positions.mask(write.at)
+            if mask is not None:
+                delta = torch.where(self.pick(mask[..., None], queries), delta, result[row])
+            result[row] = delta
         return result
 
     def arriving_at(
@@ -276,8 +291,8 @@ class _Measurer:
         hidden = (record.resid[:, window] + change.to(record.resid.dtype)).flatten(0, 1)
         edits = {}
         if record.mlp is not None:
-            patches = [(row, op) for row, op in self.port_patches(layer, MLP) if row < n_rows]
-            clean_mid = state.mid(layer)[:, window]
+            patches = self.index.mlp_ports.get(layer, [])
+            clean_mid, clean_mlp = state.mid(layer)[:, window], record.mlp
 
             def set_mlp(live: Tensor) -> Tensor:
                 rows = live.unflatten(0, (n_rows, -1)).clone()
@@ -285,16 +300,14 @@ class _Measurer:
                     live_mid = kept_mid.unflatten(0, (n_rows, -1))[row].to(change.dtype)
                     arriving = self.arriving(row, op, live_mid - clean_mid)
                     reads = clean_mid + arriving.to(clean_mid.dtype)
-                    rows[row] = state.blocks.mlp_output(layer, reads, record.call)
-                for row in range(n_rows):
-                    for write in self.jobs[row].run.patched:
-                        if write.node == MLP(layer):
-                            delta = state.delta(write, self.jobs[row], self.outputs)[:, window]
-                            value = record.mlp[:, window] + delta.to(rows.dtype)  # type: ignore[index]
-                            mask = state.setup.positions.mask(write.at)
-                            if mask is not None:
-                                value = torch.where(mask[:, window, None], value, rows[row])
-                            rows[row] = value
+                    rows[row] = state.mlp_output(layer, reads)
+                for row, job, write in self.index.mlps.get(layer, []):
+                    delta = state.delta(write, job, self.outputs)[:, window]
+                    value = clean_mlp[:, window] + delta.to(rows.dtype)
+                    mask = state.setup.positions.mask(write.at)
+                    if mask is not None:
+                        value = torch.where(mask[:, window, None], value, rows[row])
+                    rows[row] = value
                 return rows.flatten(0, 1)
 
             kept_mid = hidden
@@ -318,12 +331,8 @@ class _Measurer:
             self.state.traits.additive
             and self.state.traits.sliceable
             and self.live.empty
-            and not self.port_patches(layer, Head)
-            and all(
-                not (isinstance(op.node, Head) and op.node.layer == layer)
-                for job in self.jobs
-                for op in job.run.patched
-            )
+            and layer not in self.index.head_ports
+            and layer not in self.index.heads
             and all(first < layer for first in self.first_layers)
         )
 
@@ -344,7 +353,7 @@ class _Measurer:
         if blocks.has_mlp(layer):
             reads = picked if blocks.parallel[layer] else mid
             final = mid + self.mlp(layer, reads, read)
-        patches = self.port_patches(0, Logits)
+        patches = self.index.logits
         if patches:
             final = final.clone()
             for row, op in patches:

@@ -74,9 +74,7 @@ def _heads(
     record = state.layer(layer)
     assert record.z is not None
     rows = {number: row for row, number in enumerate(dict.fromkeys(n for n, _ in patches))}
-    overrides = [
-        Override(rows[number], op.port, at) for at, (number, op) in enumerate(patches)
-    ]
+    overrides = [Override(rows[number], op.port, at) for at, (number, op) in enumerate(patches)]
     arriving = torch.stack([_arriving(state, stage, n, op, outputs) for n, op in patches])
     streams = record.resid + arriving.to(record.resid.dtype)
     z = attend(state, layer, None, overrides, streams, len(rows), start=0)

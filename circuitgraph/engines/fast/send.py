@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitgraph.engines.fast.index import PatchIndex, Writes
 from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.calls import adapt_call
-from circuitgraph.nodes import MLP, Embed, Head
+from circuitgraph.nodes import Head
 from circuitgraph.plan import FromSource, PatchWrite
 from circuitgraph.schedule import Job, Stage
 
@@ -78,14 +79,16 @@ class _Sender:
                 for row, arrived in zip(rows, kept.unbind(), strict=True):
                     found[numbers[row], point] = Arrived(arrived, self.places)
 
-        self.enter_embedding(jobs, change)
+        index = PatchIndex.of(jobs)
+        for row, job, op in index.embed:
+            change[row] += self.delta(op, job)
         first_layers = [job.first_layer for job in jobs]
         for layer in range(min(first_layers), n_layers):
             keep(2 * layer, change)
             if 2 * layer >= last:
                 break
             entered = sum(first <= layer for first in first_layers)
-            block = _Block(self, jobs[:entered], layer, change[:entered])
+            block = _Block(self, index, jobs[:entered], layer, change[:entered])
             change[:entered] = block.run(lambda mid, layer=layer: keep(2 * layer + 1, mid))
         else:
             keep(2 * n_layers, change)
@@ -93,13 +96,8 @@ class _Sender:
 
     def wanted(self, jobs: Sequence[Job]) -> list[set[int]]:
         """Return the points at which each job records."""
-        return [{self.state.point(port) for port in job.run.recorded_ports} for job in jobs]
-
-    def enter_embedding(self, jobs: Sequence[Job], change: Stack) -> None:
-        for row, job in enumerate(jobs):
-            for op in job.run.patched:
-                if isinstance(op.node, Embed):
-                    change[row] += self.delta(op, job)
+        graph = self.state.setup.graph
+        return [{graph.reads_at(port) for port in job.run.recorded_ports} for job in jobs]
 
     def delta(self, op: PatchWrite, job: Job) -> Tensor:
         """Return a patched value's change at the places that are run."""
@@ -111,6 +109,7 @@ class _Block:
     """One block on the rows that have entered."""
 
     sender: _Sender
+    index: PatchIndex
     jobs: Sequence[Job]
     layer: int
     change: Stack
@@ -126,17 +125,14 @@ class _Block:
         reads = self.change if self.sender.state.blocks.parallel[self.layer] else mid
         return mid + self.mlp_change(reads)
 
-    def touches_heads(self) -> bool:
-        return any(True for _ in self.patched_heads()) or any(
-            self.layer in job.attention for job in self.jobs
-        )
+    @property
+    def patched_heads(self) -> Writes:
+        """Patched heads of this layer."""
+        return self.index.heads.get(self.layer, [])
 
-    def patched_heads(self):  # type: ignore[no-untyped-def]
-        """Yield each row's patched heads of this layer."""
-        for row, job in enumerate(self.jobs):
-            for op in job.run.patched:
-                if isinstance(op.node, Head) and op.node.layer == self.layer:
-                    yield row, job, op
+    def touches_heads(self) -> bool:
+        """Return whether any head of this layer may differ from clean."""
+        return bool(self.patched_heads) or any(self.layer in job.attention for job in self.jobs)
 
     def attention_change(self) -> Stack:
         """Return what changed heads add to the residual stream."""
@@ -145,7 +141,7 @@ class _Block:
             flat = self.z_change()
             weight = state.blocks.output_weights[self.layer].flatten(0, 1)
             return flat @ weight.to(flat.dtype)
-        patched = list(self.patched_heads())
+        patched = self.patched_heads
         added = torch.zeros_like(self.change)
         deltas = self.head_deltas([(job, op) for _, job, op in patched])
         weights = state.blocks.output_weights[self.layer]
@@ -192,7 +188,7 @@ class _Block:
                 for head in range(blocks.n_heads):
                     if Head(self.layer, head) not in frozen:
                         heads[row, :, :, head] = live[at, :, :, head]
-        for row, job, op in self.patched_heads():
+        for row, job, op in self.patched_heads:
             delta = self.sender.delta(op, job)
             keep = heads[row, :, :, op.node.head]
             heads[row, :, :, op.node.head] = self.patched(op, job, delta, keep)
@@ -219,10 +215,8 @@ class _Block:
             added = torch.zeros_like(reads)
             if live_rows:
                 added[live_rows] = self.live_mlp(reads[live_rows])
-        for row, job in enumerate(self.jobs):
-            for op in job.run.patched:
-                if op.node == MLP(self.layer):
-                    added[row] = self.patched(op, job, self.sender.delta(op, job), added[row])
+        for row, job, op in self.index.mlps.get(self.layer, []):
+            added[row] = self.patched(op, job, self.sender.delta(op, job), added[row])
         return added
 
     def live_mlp(self, reads: Stack) -> Stack:
@@ -256,14 +250,13 @@ class _Block:
                 rows = live.unflatten(0, (n_rows, -1)).clone()
                 clean = state.at(clean_mlp, places)
                 for row, job in enumerate(self.jobs):
-                    before = rows[row] - clean
                     if self.layer not in job.mlps:
-                        before = torch.zeros_like(before)
-                    for op in job.run.patched:
-                        if op.node == MLP(self.layer):
-                            delta = self.sender.delta(op, job)
-                            before = self.patched(op, job, delta, before.to(delta.dtype))
-                    rows[row] = clean + before.to(clean.dtype)
+                        rows[row] = clean
+                for row, job, op in self.index.mlps.get(self.layer, []):
+                    delta = self.sender.delta(op, job)
+                    live_change = rows[row].to(delta.dtype) - clean
+                    change = self.patched(op, job, delta, live_change)
+                    rows[row] = clean + change.to(clean.dtype)
                 return rows.flatten(0, 1)
 
             mlp = set_mlp
@@ -282,11 +275,10 @@ def mlp_change(
     state: State, layer: int, reads: Stack, clean_mid: Tensor, clean_out: Tensor
 ) -> Stack:
     """Return by how much an MLP's output changes when what it reads changes by ``reads``."""
-    call = state.layer(layer).call
     result = torch.empty_like(reads)
     tokens_per_row = reads.shape[1] * reads.shape[2]
     for rows in token_slices(len(reads), tokens_per_row, reads.device):
         mid = (clean_mid + reads[rows].to(clean_mid.dtype)).flatten(0, 1)
-        out = state.blocks.mlp_output(layer, mid, call)
+        out = state.mlp_output(layer, mid)
         result[rows] = out.unflatten(0, (-1, reads.shape[1])).to(reads.dtype) - clean_out
     return result

@@ -200,6 +200,11 @@ class State:
             return delta @ weight.to(delta.dtype)
         return delta
 
+    def mlp_output(self, layer: int, mid: Tensor) -> Tensor:
+        """Return an MLP's output when its port reads ``mid``."""
+        call = self.clean.layers[layer].call
+        return self.blocks.mlp_output(layer, mid, call, direct=self.traits.direct_mlp)
+
     def layer(self, number: int) -> LayerRecord:
         """Return the clean recording of one block."""
         return self.clean.layers[number]
