@@ -231,27 +231,30 @@ class ReferenceEngine:
 
         for node, edit in writes.items():
             if isinstance(node, Embed | MLP):
-                hooks.append((value_name(node), _edit_hook(edit)))
+                hooks.append((value_name(self.setup.model, node), _edit_hook(edit)))
         for layer in range(self.graph.shape.n_layers):
             heads = {node: edit for node, edit in writes.items() if _in_layer(node, layer)}
             patched = {port: read for port, read in ports.items() if _in_layer(port.node, layer)}
             if heads or patched:
-                name = value_name(Head(layer, 0))
+                name = value_name(self.setup.model, Head(layer, 0))
                 hooks.append((name, self.heads_hook(layer, heads, patched, live)))
         for port in {*keep_ports, *ports}:
             hooks.append((point_name(self.setup.model, port, self.graph.shape.parallel), see(port)))
         for port, read in ports.items():
             if isinstance(port.node, MLP):
-                hooks.append((value_name(port.node), self.mlp_hook(port, read, live)))
+                hooks.append(
+                    (value_name(self.setup.model, port.node), self.mlp_hook(port, read, live))
+                )
             if isinstance(port.node, Logits):
                 name = point_name(self.setup.model, port, self.graph.shape.parallel)
                 hooks.append((name, _edit_hook(read)))
         for node in keep_writes:
-            hooks.append((value_name(node), self.keep_hook(node, kept)))
+            hooks.append((value_name(self.setup.model, node), self.keep_hook(node, kept)))
 
         fired = [0] * len(hooks)
         counted = [
-            (name, self.counted(number, hook, fired)) for number, (name, hook) in enumerate(hooks)
+            (name, self.counted(number, hook, fired, tokens.shape))
+            for number, (name, hook) in enumerate(hooks)
         ]
         with torch.no_grad(), self.setup.model.hooks(fwd_hooks=counted):
             kept.logits = self.setup.model(tokens, return_type="logits")
@@ -266,7 +269,7 @@ class ReferenceEngine:
         return kept
 
     def counted(
-        self, number: int, inner: Callable[..., Any], fired: list[int]
+        self, number: int, inner: Callable[..., Any], fired: list[int], shape: torch.Size
     ) -> Callable[..., Any]:
         """Count how often a hook fires, and keep it still while a part of a block runs by itself."""
 
@@ -276,9 +279,12 @@ class ReferenceEngine:
             fired[number] += 1
             self._inside = True
             try:
-                return inner(value, hook)
+                # Some modules see all positions of all prompts side by side.
+                shaped = value.reshape(*shape, -1) if value.ndim == 2 else value
+                given = inner(shaped, hook)
             finally:
                 self._inside = False
+            return None if given is None else given.reshape(value.shape)
 
         return hook
 

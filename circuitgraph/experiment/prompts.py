@@ -43,10 +43,11 @@ def check_model(model: Any, problems: Problems) -> None:
                 "call model.eval()"
             )
         )
+    # Some bridges mirror hook points with permanent hooks of their own.
     left = [
         name
         for name, point in getattr(model, "hook_dict", {}).items()
-        if getattr(point, "fwd_hooks", None)
+        if any(not handle.is_permanent for handle in getattr(point, "fwd_hooks", ()))
     ]
     if left:
         problems.add(

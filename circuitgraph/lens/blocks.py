@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
+from circuitgraph.lens.names import mlp_input_name, mlp_writer
 from circuitgraph.lens.record import BlockCall, has_mlp, is_parallel
 
 __all__ = ["BlockOutput", "Blocks"]
 
 Hidden = Float[Tensor, "rows query d_model"]
-Heads = Float[Tensor, "rows query head*d_head"]
+Heads = Float[Tensor, "rows query width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Blocks:
         return self._until_stop(layer, hidden, call, (block.attn.q, stop))
 
     def project(
-        self, layer: int, port: str, attention_input: Hidden, heads: slice | None = None
+        self, layer: int, port: str, attention_input: Float[Tensor, "*rows query d_model"], heads: slice | None = None
     ) -> Tensor:
         """Return queries, keys or values before rotation, of all heads or of a slice of widths."""
         module = getattr(self.blocks[layer].attn, port)
@@ -155,18 +156,22 @@ class Blocks:
                 block; only where that was found to be the same.
         """
         block = self.blocks[layer]
-        if direct:
+        if direct and block.mlp.name is not None:
             norm = block._modules.get("ln2" if "ln2" in block._modules else "ln1")
             with torch.no_grad():
                 normed = norm.original_component(mid)
                 return first_tensor(block.mlp.original_component(normed))
-        mlp_forward = block.mlp.forward
+        writer = mlp_writer(block)
+        write = writer.forward
 
         def stop(*args: Any, **kwargs: Any) -> Any:
-            raise Stop(first_tensor(mlp_forward(*args, **kwargs)))
+            raise Stop(first_tensor(write(*args, **kwargs)).view(mid.shape))
 
         nothing = mid.new_zeros(()).expand_as(mid)
-        pairs = [(block.mlp, stop), (block.attn, lambda *_, **__: with_first(call.attn_form, nothing))]
+        pairs = [
+            (block.mlp, stop),
+            (block.attn, lambda *_, **__: with_first(call.attn_form, nothing)),
+        ]
         if not self.parallel[layer] and "ln1" in block._modules:
             pairs.append((block.ln1, lambda hidden, *_, **__: hidden))
         return self._until_stop(layer, mid, call, *pairs)
@@ -185,7 +190,6 @@ class Blocks:
         *,
         z: Tensor | Callable[[Tensor], Tensor] | None = None,
         mlp: Tensor | Callable[[Tensor], Tensor] | None = None,
-        mid: Callable[[Tensor], Tensor] | None = None,
     ) -> BlockOutput:
         """Run one block, with its heads and MLP live, edited or set.
 
@@ -196,7 +200,6 @@ class Blocks:
             z: The heads' values: a tensor sets them (attention is not run), a function edits what
                 the live attention gives.
             mlp: The MLP's output, likewise.
-            mid: Edits what the MLP reads (sequential blocks only).
         """
         block = self.blocks[layer]
         kept: dict[str, Tensor] = {}
@@ -216,28 +219,30 @@ class Blocks:
             (block.attn, set_attention) if isinstance(z, Tensor) else (block.attn.o, projected)
         )
         if self.has_mlp(layer):
-            mlp_forward = block.mlp.forward
+            writer = mlp_writer(block)
+            write = writer.forward
 
-            def set_mlp(*args: Any, **kwargs: Any) -> Any:
+            def set_mlp(value: Tensor, *args: Any, **kwargs: Any) -> Any:
                 if isinstance(mlp, Tensor):
                     kept["mlp"] = mlp
-                    return with_first(call.mlp_form, mlp)
-                output = mlp_forward(*args, **kwargs)
+                    return with_first(call.mlp_form, mlp.reshape(*value.shape[:-1], -1))
+                output = write(value, *args, **kwargs)
                 live = first_tensor(output)
-                kept["mlp"] = live if mlp is None else mlp(live)
-                return output if mlp is None else with_first(output, kept["mlp"])
+                kept["mlp"] = live.view(hidden.shape)
+                if mlp is None:
+                    return output
+                kept["mlp"] = mlp(kept["mlp"])
+                return with_first(output, kept["mlp"].view(live.shape))
 
-            pairs.append((block.mlp, set_mlp))
+            pairs.append((writer, set_mlp))
             if not self.parallel[layer]:
-                reader = getattr(block, _mid_module(block))
-                inner = set_mlp if reader is block.mlp else reader.forward
+                reader = getattr(block, mlp_input_name(block).split(".")[0])
+                read = set_mlp if reader is writer else reader.forward
 
                 def see_mid(value: Tensor, *args: Any, **kwargs: Any) -> Any:
-                    kept["mid"] = value if mid is None else mid(value)
-                    return inner(kept["mid"], *args, **kwargs)
+                    kept["mid"] = value.reshape(hidden.shape)
+                    return read(value, *args, **kwargs)
 
-                if reader is block.mlp:
-                    pairs.pop()
                 pairs.append((reader, see_mid))
         with replaced(*pairs), torch.no_grad():
             out = first_tensor(block.original_component(hidden, *call.args, **call.kwargs))
@@ -281,12 +286,6 @@ def _ignoring_rest(made: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
         return made(value)
 
     return forward
-
-
-def _mid_module(block: Any) -> str:
-    from circuitgraph.lens.names import mlp_input_name
-
-    return mlp_input_name(block).split(".")[0]
 
 
 def _linear_weight(module: Any) -> Float[Tensor, "inputs outputs"]:

@@ -9,23 +9,29 @@ from typing import Any
 
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
 
-__all__ = ["mlp_input_name", "point_name", "value_name"]
+__all__ = ["mlp_input_name", "mlp_writer", "point_name", "value_name"]
 
 
-def value_name(node: Writer) -> str:
-    """Return the hook point that holds what a node writes; a head shares its layer's.
-
-    Example:
-        >>> value_name(Head(9, 6)), value_name(MLP(0))
-        ('blocks.9.attn.o.hook_in', 'blocks.0.mlp.hook_out')
-    """
+def value_name(model: Any, node: Writer) -> str:
+    """Return the hook point that holds what a node writes; a head shares its layer's."""
     match node:
         case Embed():
             return "blocks.0.hook_in"
         case Head(layer=layer):
             return f"blocks.{layer}.attn.o.hook_in"
         case MLP(layer=layer):
-            return f"blocks.{layer}.mlp.hook_out"
+            inner = (
+                "mlp" if mlp_writer(model.blocks[layer]) is model.blocks[layer].mlp else "mlp.out"
+            )
+            return f"blocks.{layer}.{inner}.hook_out"
+
+
+def mlp_writer(block: Any) -> Any:
+    """Return the module whose output is what the MLP writes.
+
+    That is the MLP itself, or its last projection where the MLP is no module of its own (OPT).
+    """
+    return block.mlp if block.mlp.name is not None else block.mlp.out
 
 
 def mlp_input_name(block: Any) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.lens.modules import first_tensor
-from circuitgraph.lens.names import mlp_input_name
+from circuitgraph.lens.names import mlp_input_name, mlp_writer
 
 __all__ = ["BlockCall", "LayerRecord", "Recording", "record"]
 
@@ -109,9 +109,7 @@ class Recording:
                 kwargs={name: cut(value) for name, value in layer.call.kwargs.items()},
             )
             kept = set(LayerRecord.__slots__ if fields is None else fields) | {"resid"}
-            values = {
-                name: cut(getattr(layer, name)) for name in kept if name not in ("call",)
-            }
+            values = {name: cut(getattr(layer, name)) for name in kept if name not in ("call",)}
             layers.append(LayerRecord(call=call, **values))
         return Recording(self.tokens[prompts], layers, cut(self.final), cut(self.logits))
 
@@ -205,7 +203,8 @@ def _watch_block(
     def keep_output(name: str, form: str | None = None) -> Callable[..., None]:
         def hook(_: Any, __: Any, ___: Any, output: Any) -> None:
             layer = recording.layers[number]
-            setattr(layer, name, first_tensor(output).clone())
+            value = first_tensor(output).clone()
+            setattr(layer, name, value.reshape(*layer.resid.shape[:2], -1))
             if form is not None:
                 layer.call = replace(layer.call, **{form: _without_tensors(output)})
 
@@ -214,7 +213,8 @@ def _watch_block(
     def keep_input(name: str) -> Callable[..., None]:
         def hook(_: Any, args: Any, kwargs: Any) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            setattr(recording.layers[number], name, hidden.clone())
+            layer = recording.layers[number]
+            setattr(layer, name, hidden.clone().reshape(*layer.resid.shape[:2], -1))
 
         return hook
 
@@ -227,7 +227,7 @@ def _watch_block(
         after(attn.o, keep_output("projected"))
     after(attn, keep_output("attn", "attn_form"))
     if has_mlp(block):
-        after(block.mlp, keep_output("mlp", "mlp_form"))
+        after(mlp_writer(block), keep_output("mlp", "mlp_form"))
         if not is_parallel(block):
             module = mlp_input_name(block).split(".")[0]
             before(getattr(block, module), keep_input("mid"))

@@ -1,5 +1,6 @@
 """A model's shape, read off its bridge."""
 
+import inspect
 from typing import Any
 
 from circuitgraph.errors import ModelError
@@ -31,6 +32,13 @@ def shape_of(model: Any) -> ModelShape:
                 f"projections (it is a {type(block).__name__} of {', '.join(parts)}): "
                 "its heads cannot be patched exactly"
             )
+        for name in ("attn", "mlp"):
+            if name in parts and _adds_residual(parts[name]):
+                raise ModelError(
+                    f"the {'attention' if name == 'attn' else 'MLP'} of this model adds the "
+                    f"residual stream to its own output ({type(parts[name]).__name__}), so what it "
+                    "writes cannot be told apart: its nodes cannot be patched exactly"
+                )
     parallel = {is_parallel(block) for block in blocks}
     if len(parallel) > 1:
         raise ModelError("this model mixes parallel and sequential blocks, which is not supported")
@@ -45,3 +53,11 @@ def shape_of(model: Any) -> ModelShape:
         attn_only=not with_mlp,
         mlp_layers=None if len(with_mlp) in (0, len(blocks)) else with_mlp,
     )
+
+
+def _adds_residual(bridge: Any) -> bool:
+    """Return whether a module is handed the residual stream to add it itself (BLOOM, MPT)."""
+    inner = bridge.original_component
+    if inner is None:
+        return False
+    return "residual" in inspect.signature(inner.forward).parameters

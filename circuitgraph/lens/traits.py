@@ -163,6 +163,7 @@ def _sliceable(blocks: Blocks, clean: Recording) -> bool:
     """Whether running the attention at the last positions alone gives what it gave there."""
     n_prompts, n_pos = clean.tokens.shape
     start = n_pos // 2
+    rows = torch.arange(n_prompts, device=clean.tokens.device)[:, None]
     for number, layer in enumerate(clean.layers):
         if layer.keys is None or layer.values is None or layer.z is None:
             return False
@@ -184,10 +185,11 @@ def _sliceable(blocks: Blocks, clean: Recording) -> bool:
             if not close(z, layer.z[:, start:]):
                 return False
             last: Int[Tensor, "prompt 1"] = torch.full((n_prompts, 1), n_pos - 1, device=z.device)
+            last[0] = start
             whole = FixedKeys(lambda k, v, keys=keys, values=values: (keys, values))
             call = adapt_call(layer.call, 1, n_prompts, n_pos, last, whole)
-            z = blocks.attention_z(number, layer.resid[:, -1:], call)
-            if not close(z, layer.z[:, -1:]):
+            z = blocks.attention_z(number, layer.resid[rows, last], call)
+            if not close(z, layer.z[rows, last]):
                 return False
         except (CannotSlice, RuntimeError, TypeError, AttributeError, IndexError):
             return False

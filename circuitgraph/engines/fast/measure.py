@@ -19,7 +19,7 @@ from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.replace import LiveWrites
 from circuitgraph.engines.fast.send import mlp_change
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
-from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.blocks import BlockOutput, Blocks
 from circuitgraph.lens.calls import FixedKeys, adapt_call
 from circuitgraph.nodes import Head
 from circuitgraph.plan import PatchPort, ReplaceSenders
@@ -289,39 +289,34 @@ class _Measurer:
         n_rows, window = len(change), slice(self.start, None)
         z = (record.z[:, window] + z_change.to(record.z.dtype)).flatten(0, 1)
         hidden = (record.resid[:, window] + change.to(record.resid.dtype)).flatten(0, 1)
-        edits = {}
-        if record.mlp is not None:
-            patches = self.index.mlp_ports.get(layer, [])
-            clean_mid, clean_mlp = state.mid(layer)[:, window], record.mlp
-
-            def set_mlp(live: Tensor) -> Tensor:
-                rows = live.unflatten(0, (n_rows, -1)).clone()
-                for row, op in patches:
-                    live_mid = kept_mid.unflatten(0, (n_rows, -1))[row].to(change.dtype)
-                    arriving = self.arriving(row, op, live_mid - clean_mid)
-                    reads = clean_mid + arriving.to(clean_mid.dtype)
-                    rows[row] = state.mlp_output(layer, reads)
-                for row, job, write in self.index.mlps.get(layer, []):
-                    delta = state.delta(write, job, self.outputs)[:, window]
-                    value = clean_mlp[:, window] + delta.to(rows.dtype)
-                    mask = state.setup.positions.mask(write.at)
-                    if mask is not None:
-                        value = torch.where(mask[:, window, None], value, rows[row])
-                    rows[row] = value
-                return rows.flatten(0, 1)
-
-            kept_mid = hidden
-
-            def see_mid(mid: Tensor) -> Tensor:
-                nonlocal kept_mid
-                kept_mid = mid
-                return mid
-
-            edits = {"mlp": set_mlp, "mid": see_mid}
         call = adapt_call(record.call, n_rows, state.n_prompts, state.n_pos)
-        out = state.blocks.run_block(layer, hidden, call, z=z, **edits).out  # type: ignore[arg-type]
+        run = state.blocks.run_block
+        output = run(layer, hidden, call, z=z)
+        if layer in self.index.mlp_ports or layer in self.index.mlps:
+            output = run(layer, hidden, call, z=z, mlp=self.patched_mlp(layer, output, n_rows))
+        out = output.out
         rows = out.unflatten(0, (n_rows, -1)).to(change.dtype)
         return rows - state.next_resid(layer)[:, window].to(change.dtype)
+
+    def patched_mlp(self, layer: int, live: BlockOutput, n_rows: int) -> Tensor:
+        """Return the MLP's output with patched ports and patched MLPs, for a whole block."""
+        state, record, window = self.state, self.state.layer(layer), slice(self.start, None)
+        assert live.mlp is not None
+        assert record.mlp is not None
+        rows = live.mlp.unflatten(0, (n_rows, -1)).clone()
+        mids = live.mid.unflatten(0, (n_rows, -1)).to(state.delta_dtype)
+        clean_mid = state.mid(layer)[:, window]
+        for row, op in self.index.mlp_ports.get(layer, []):
+            arriving = self.arriving(row, op, mids[row] - clean_mid)
+            rows[row] = state.mlp_output(layer, clean_mid + arriving.to(clean_mid.dtype))
+        for row, job, write in self.index.mlps.get(layer, []):
+            delta = state.delta(write, job, self.outputs)[:, window]
+            value = record.mlp[:, window] + delta.to(rows.dtype)
+            mask = state.setup.positions.mask(write.at)
+            if mask is not None:
+                value = torch.where(mask[:, window, None], value, rows[row])
+            rows[row] = value
+        return rows.flatten(0, 1)
 
     # -- the last block -------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def few_tokens(state: State) -> bool:
     return state.setup.metric.tokens is not None and state.traits.plain_readout
 
 
-def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt read"]:
+def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt *read"]:
     """Return the logits that the metric reads: of its tokens, of all tokens, or of all positions."""
     metric, blocks = state.setup.metric, state.blocks
     n_rows, n_prompts = change.shape[:2]

@@ -167,7 +167,7 @@ class _Block:
             return torch.stack([split[:, :, op.node.head] for _, op in patched])  # type: ignore[union-attr]
         return torch.stack([self.sender.delta(op, job) for job, op in patched])
 
-    def z_change(self) -> Float[Tensor, "row prompt place head*d_head"]:
+    def z_change(self) -> Float[Tensor, "row prompt place width"]:
         """Return by how much all heads' values differ from clean: patched, or recomputed."""
         state, blocks = self.sender.state, self.sender.state.blocks
         record = state.layer(self.layer)

@@ -1,12 +1,12 @@
 """What the stages share: recordings of the prompts, positions, and the deltas to patch in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from circuitgraph.engines.setup import Setup
@@ -142,8 +142,8 @@ class State:
         return _distinct(torch.cat(columns, dim=1), self.n_pos)
 
     def at(
-        self, tensor: Float[Tensor, "prompt pos width"], places: Int[Tensor, "prompt place"] | None
-    ) -> Float[Tensor, "prompt place width"]:
+        self, tensor: Shaped[Tensor, "prompt pos width"], places: Int[Tensor, "prompt place"] | None
+    ) -> Shaped[Tensor, "prompt place width"]:
         """Return a tensor at some positions of every prompt."""
         return tensor if places is None else tensor[self.rows, places]
 
@@ -264,8 +264,12 @@ class Written(Mapping[Writer, Tensor]):
                 assert mlp is not None
                 return mlp
 
-    def __iter__(self) -> Any:
-        raise NotImplementedError("values are looked up by node")
+    def __iter__(self) -> Iterator[Writer]:
+        yield Embed()
+        for layer, record in enumerate(self._recording.layers):
+            yield from (Head(layer, head) for head in range(self._blocks.n_heads))
+            if record.mlp is not None:
+                yield MLP(layer)
 
     def __len__(self) -> int:
-        return len(self._recording.layers)
+        return sum(1 for _ in self)

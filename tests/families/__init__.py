@@ -1,0 +1,1 @@
+"""Every architecture that the package names, as a tiny random model."""
