@@ -169,7 +169,7 @@ class Blocks:
 
         nothing = mid.new_zeros(()).expand_as(mid)
         pairs = [
-            (block.mlp, stop),
+            (writer, stop),
             (block.attn, lambda *_, **__: with_first(call.attn_form, nothing)),
         ]
         if not self.parallel[layer] and "ln1" in block._modules:
