@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import networkx as nx
 
 from circuitgraph.circuit.attrs import frozen_attrs, plain_attrs
+from circuitgraph.circuit.choosing import by_strength, joined_groups, weighted
+from circuitgraph.circuit.display import as_text, summary
 from circuitgraph.circuit.reading import (
     check_edges,
     check_groups,
@@ -42,9 +44,9 @@ Among = Literal["circuit", "known"]
 class Circuit:
     """A weighted subgraph of a model's graph.
 
-    Usually made by `from_effects` or `from_edges`, `load` or `from_mib`. Never changes: every method
-    that narrows, widens or joins returns a new circuit. ``len``, ``in`` and iteration are over the
-    edges in the circuit. Two circuits are equal if shape, edges, weights, groups and attrs are, in
+    Usually made by `from_effects` or `from_edges`, `load` or `from_mib`. Never changes: what joins,
+    narrows or widens circuits returns a new one. ``len``, ``in`` and iteration are over the edges
+    in the circuit. Two circuits are equal if shape, edges, weights, groups and attrs are, in
     whatever order they were given.
 
     Args:
@@ -191,7 +193,7 @@ class Circuit:
     # -- keeping it -----------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write everything the circuit holds to a JSON file (see `circuitgraph.circuit.storage`)."""
+        """Write all the circuit holds to a JSON file (see `circuitgraph.circuit.storage`)."""
         from circuitgraph.circuit.storage import save
 
         save(self, path)
@@ -252,7 +254,7 @@ class Circuit:
     @cached_property
     def strongest(self) -> tuple[Edge, ...]:
         """The edges in the circuit, the largest weights first, either sign; without weight last."""
-        return tuple(sorted(self.members, key=self._strength))
+        return tuple(by_strength(self.known, self.members))
 
     @cached_property
     def graph(self) -> "nx.MultiDiGraph[Node]":
@@ -274,7 +276,8 @@ class Circuit:
                 ci_low=weight.low,
                 ci_high=weight.high,
             )
-        return nx.freeze(graph)
+        frozen: nx.MultiDiGraph[Node] = nx.freeze(graph)
+        return frozen
 
     def __contains__(self, thing: object) -> bool:
         match thing:
@@ -297,25 +300,21 @@ class Circuit:
         return hash((self.shape, self.members, frozenset(self.known.items())))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        groups = dict(self.groups)
-        return Circuit, (self.shape, dict(self.known), self.members, groups, plain_attrs(self.attrs))
+        groups, attrs = dict(self.groups), plain_attrs(self.attrs)
+        return Circuit, (self.shape, dict(self.known), self.members, groups, attrs)
 
     # -- set algebra ----------------------------------------------------------------------------
 
     def __or__(self, other: "Circuit") -> "Circuit":
         """Edges of either. Where both know an edge or group a node, the left one's word counts."""
         self._check_same_shape(other)
-        groups = {name: set(nodes) for name, nodes in self.groups.items()}
-        placed = {node for nodes in groups.values() for node in nodes}
-        for name, nodes in other.groups.items():
-            if fresh := nodes - placed:
-                groups.setdefault(name, set()).update(fresh)
+        members = self.members | other.members
         return Circuit(
             self.shape,
             {**other.known, **self.known},
-            self.members | other.members,
-            {name: frozenset(nodes) for name, nodes in groups.items()},
-            self._attrs_for(self.members | other.members),
+            members,
+            joined_groups(self.groups, other.groups),
+            self._attrs_for(members),
         )
 
     def __and__(self, other: "Circuit") -> "Circuit":
@@ -345,7 +344,7 @@ class Circuit:
         Raises:
             CircuitError: Some of these edges have no weight.
         """
-        choice = self._weighted(among, "threshold")
+        choice = weighted(self.known, self._choice(among), "threshold")
         return self._with_members(
             frozenset(edge for edge in choice if self.known[edge].size >= smallest)
         )
@@ -364,8 +363,8 @@ class Circuit:
         """
         if n < 0:
             raise CircuitError(f"top: n must be 0 or more, got {n}")
-        choice = self._weighted(among, "top")
-        return self._with_members(frozenset(sorted(choice, key=self._strength)[:n]))
+        choice = weighted(self.known, self._choice(among), "top")
+        return self._with_members(frozenset(by_strength(self.known, choice)[:n]))
 
     def prune(self) -> "Circuit":
         """Return the circuit without the edges from which no path leads to the logits."""
@@ -399,28 +398,13 @@ class Circuit:
 
         return draw_circuit(self, **options)
 
-    def __repr__(self) -> str:
-        lines = [self.summary]
-        shown = self.strongest[:5]
-        width = max((len(str(edge)) for edge in shown), default=0)
-        for edge in shown:
-            weight = self.known[edge]
-            known = "" if weight.value is None else str(weight)
-            lines.append(f"  {str(edge).ljust(width)}   {known}".rstrip())
-        if len(self) > len(shown):
-            lines.append(f"  and {len(self) - len(shown)} more")
-        return "\n".join(lines)
-
     @property
     def summary(self) -> str:
         """One line: how many edges and nodes, of which model, in which groups."""
-        edges = f"{len(self):,} edge{'s' * (len(self) != 1)}"
-        if len(self.known) > len(self.members):
-            edges += f" (of {len(self.known):,} known)"
-        nodes = f"{len(self.nodes):,} node{'s' * (len(self.nodes) != 1)}"
-        model = f"{self.shape.n_layers} layers of {self.shape.n_heads} heads"
-        groups = f"; groups: {', '.join(self.groups)}" if self.groups else ""
-        return f"Circuit: {edges}, {nodes} on {model}{groups}"
+        return summary(self)
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         from circuitgraph.draw import circuit_html
@@ -438,22 +422,10 @@ class Circuit:
             )
         return self.known[wanted]
 
-    def _strength(self, edge: Edge) -> tuple[bool, float, Edge]:
-        weight = self.known[edge]
-        return (weight.value is None, -weight.size, edge)
-
-    def _weighted(self, among: Among, asked: str) -> Iterable[Edge]:
+    def _choice(self, among: Among) -> Iterable[Edge]:
         if among not in ("circuit", "known"):
-            raise CircuitError(f"{asked}: among must be 'circuit' or 'known', got {among!r}")
-        choice: Iterable[Edge] = self.members if among == "circuit" else self.known
-        bare = sorted(edge for edge in choice if self.known[edge].value is None)
-        if bare:
-            raise CircuitError(
-                f"{asked} needs weights, and {len(bare)} edge{'s have' if len(bare) > 1 else ' has'} "
-                f"none, the first {str(bare[0])!r}: give them with Circuit.from_edges(shape, "
-                "{edge: weight})"
-            )
-        return choice
+            raise CircuitError(f"among must be 'circuit' or 'known', got {among!r}")
+        return self.members if among == "circuit" else self.known
 
     def _keep(self, wanted: Callable[[Edge], bool]) -> "Circuit":
         return self._with_members(frozenset(edge for edge in self.members if wanted(edge)))
@@ -471,4 +443,3 @@ class Circuit:
 
     def _check_same_shape(self, other: "Circuit") -> None:
         check_same_shape(self.shape, other.shape)
-

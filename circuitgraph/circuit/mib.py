@@ -2,9 +2,11 @@
 
 ::
 
-    {"cfg": {"n_layers": 12, "n_heads": 12, "parallel_attn_mlp": false, "d_model": 768},
-     "nodes": {"input": {"in_graph": true}, "a3.h1": {...}, "m0": {...}, "logits": {...}},
-     "edges": {"a0.h1->a2.h3<q>": {"score": -0.01, "in_graph": true}, "m3->logits": {...}}}
+    {
+        "cfg": {"n_layers": 12, "n_heads": 12, "parallel_attn_mlp": false, "d_model": 768},
+        "nodes": {"input": {"in_graph": true}, "a3.h1": {...}, "m0": {...}, "logits": {...}},
+        "edges": {"a0.h1->a2.h3<q>": {"score": -0.01, "in_graph": true}, "m3->logits": {...}},
+    }
 
 Scores become weights and ``in_graph`` becomes membership. A node is ``in_graph`` when an edge of
 the circuit touches it; where a file says otherwise, or says more, that is kept in ``attrs["mib"]``
@@ -252,4 +254,3 @@ def _different_nodes(
             yield name, None
         elif nodes[name] != entry:
             yield name, nodes[name]
-

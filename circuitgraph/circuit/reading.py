@@ -124,9 +124,7 @@ def read_groups(given: Mapping[str, Iterable[Node | str]]) -> dict[str, frozense
     return groups
 
 
-def check_edges(
-    graph: ModelGraph, known: Mapping[Edge, Weight], members: frozenset[Edge]
-) -> None:
+def check_edges(graph: ModelGraph, known: Mapping[Edge, Weight], members: frozenset[Edge]) -> None:
     """Raise one `CircuitError` that lists every edge the graph does not have."""
     problems = Problems()
     for edge in known:
@@ -152,7 +150,7 @@ def check_groups(graph: ModelGraph, groups: Mapping[str, frozenset[Node]]) -> No
                 problems.add(CircuitError(f"group {name!r}: {problem}"))
             if node in owner:
                 problems.add(
-                    CircuitError(f"{node} is in the groups {owner[node]!r} and {name!r}: choose one")
+                    CircuitError(f"{node} is in groups {owner[node]!r} and {name!r}: choose one")
                 )
             owner[node] = name
     problems.raise_if_any("cannot group the nodes of a circuit")

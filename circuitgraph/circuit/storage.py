@@ -2,12 +2,23 @@
 
 ::
 
-    {"format": "circuitgraph.circuit", "version": 1,
-     "shape": {"n_layers": 12, "n_heads": 12, "n_kv_heads": null, "parallel": false,
-               "attn_only": false, "mlp_layers": null},
-     "attrs": {"request": "head -> logits", "variant": "mlps"},
-     "groups": {"name movers": ["9.6", "9.9"]},
-     "edges": {"9.9 -> logits": {"weight": -0.53, "interval": [-0.58, -0.48], "in_circuit": true}}}
+    {
+        "format": "circuitgraph.circuit",
+        "version": 1,
+        "shape": {
+            "n_layers": 12,
+            "n_heads": 12,
+            "n_kv_heads": null,
+            "parallel": false,
+            "attn_only": false,
+            "mlp_layers": null,
+        },
+        "attrs": {"request": "head -> logits", "variant": "mlps"},
+        "groups": {"name movers": ["9.6", "9.9"]},
+        "edges": {
+            "9.9 -> logits": {"weight": -0.53, "interval": [-0.58, -0.48], "in_circuit": true}
+        },
+    }
 
 ``edges`` holds every known edge; ``weight`` and ``interval`` are null where there is none. The
 order of edges, of groups and of a group's nodes means nothing. Numbers keep all their digits.
@@ -86,7 +97,7 @@ def from_json(data: Any, name: str) -> Circuit:
     if data.get("version") != VERSION:
         raise CircuitError(
             f"{name} is of version {data.get('version')!r} of the circuit format, and this "
-            f"circuitgraph reads version {VERSION}: use the circuitgraph that wrote it, or a newer one"
+            f"circuitgraph reads version {VERSION}: use the circuitgraph that wrote it"
         )
     try:
         edges = data["edges"]
@@ -139,4 +150,3 @@ def read_json(path: str | Path) -> Any:
 def _weight(entry: Mapping[str, Any]) -> Weight:
     low, high = entry["interval"] or (None, None)
     return Weight(entry["weight"], low, high)
-

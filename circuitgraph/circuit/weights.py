@@ -74,7 +74,9 @@ class Weight:
             if type(number) is not float or not math.isfinite(number):
                 object.__setattr__(self, name, finite("weight", name, number))
         if (self.low is None) != (self.high is None):
-            raise CircuitError("weight: an interval has two ends, give both low and high or neither")
+            raise CircuitError(
+                "weight: an interval has two ends: give both low and high, or neither"
+            )
         if self.low is not None and self.high is not None:
             if self.value is None:
                 raise CircuitError("weight: an interval without a value")

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from html import escape
 
-__all__ = ["Html", "attributes", "quoted", "text"]
+__all__ = ["Html", "attributes", "escaped", "quoted", "text"]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 class Html(str):
@@ -40,7 +40,17 @@ def text(value: object) -> str:
         >>> text("a < b & c")
         'a &lt; b &amp; c'
     """
-    return escape(_CONTROL.sub(" ", str(value)), quote=True).replace("\\", "\\\\")
+    return escaped(value).replace("\\", "\\\\")
+
+
+def escaped(value: object) -> str:
+    """Return text for XML, without the characters that XML cannot hold.
+
+    Example:
+        >>> escaped("a < b")
+        'a &lt; b'
+    """
+    return escape(_CONTROL.sub(" ", str(value)), quote=True)
 
 
 def attributes(given: Mapping[str, object]) -> str:

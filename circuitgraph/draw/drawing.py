@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuitgraph.draw.rendering import render
+from circuitgraph.draw.svg import finished_svg
 from circuitgraph.errors import CircuitError
 
 __all__ = ["Drawing"]
@@ -28,8 +29,7 @@ class Drawing:
     @property
     def svg(self) -> str:
         """The picture as SVG text; edges and nodes say what they are when pointed at."""
-        text = render(self.dot, "nop2", "svg").decode()
-        return text[text.index("<svg") :]
+        return finished_svg(render(self.dot, "nop2", "svg").decode(), self.caption)
 
     def save(self, path: str | Path, dpi: int = 200) -> Path:
         """Write the picture to a file, in the format that the file's suffix names.

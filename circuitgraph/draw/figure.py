@@ -1,4 +1,4 @@
-"""The finished DOT text of a circuit: boxes and lines in their places, and what is said around them.
+"""The finished DOT text of a circuit: boxes and lines in their places, and words around them.
 
 The text carries every place and asks for the engine that keeps them, so any Graphviz draws the same
 picture from it: ``dot -Tpdf circuit.dot``.
@@ -75,10 +75,7 @@ def figure_dot(sketch: Sketch, placed: Placed, caption: Caption) -> str:
         *_names_of_groups(sketch, placed),
         *_names_of_layers(sketch, placed),
         *_title(placed, caption),
-        *(
-            f"{ends} {attributes({**style, 'class': f'edge-{line.port}', 'tooltip': line.words, 'pos': way.pos})};"
-            for line, (ends, style), way in zip(sketch.lines, lines, routes, strict=True)
-        ),
+        *_routed(sketch, lines, routes),
         *(_labels(sketch, placed, routes) if caption.labels else ()),
         "}",
     ]
@@ -229,9 +226,7 @@ def _title(placed: Placed, caption: Caption) -> list[str]:
 # -- lines -----------------------------------------------------------------------------------------
 
 
-def _lines(
-    sketch: Sketch, placed: Placed, caption: Caption
-) -> list[tuple[str, dict[str, object]]]:
+def _lines(sketch: Sketch, placed: Placed, caption: Caption) -> list[tuple[str, dict[str, object]]]:
     """Return for every line its two ends, and how it is drawn."""
     places = places_on_bars(sketch.lines, placed)
     return [
@@ -241,6 +236,22 @@ def _lines(
         )
         for line, at in zip(sketch.lines, places, strict=True)
     ]
+
+
+def _routed(
+    sketch: Sketch, lines: Sequence[tuple[str, dict[str, object]]], routes: Sequence[Route]
+) -> list[str]:
+    """Return the statements of all lines, each with its way and what it says."""
+    statements = []
+    for line, (ends, style), way in zip(sketch.lines, lines, routes, strict=True):
+        said = {
+            "key": line.port,
+            "class": f"edge-{line.port}",
+            "tooltip": line.words,
+            "pos": way.pos,
+        }
+        statements.append(f"{ends} {attributes({**style, **said})};")
+    return statements
 
 
 def _labels(sketch: Sketch, placed: Placed, routes: Sequence[Route]) -> list[str]:

@@ -1,13 +1,13 @@
 """Effects as heatmaps: layer by head, one image or several, with names and numbers on hover."""
 
 import math
-from typing import Any
+from html import escape
 
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from circuitgraph.draw.panels import Grid, lay_out
+from circuitgraph.draw.panels import Grid, Panel, lay_out
 from circuitgraph.draw.plot import (
     add_bars,
     add_image,
@@ -17,10 +17,11 @@ from circuitgraph.draw.plot import (
     note,
     tidy_axes,
 )
+from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Effects
 from circuitgraph.errors import EffectsError
 
-__all__ = ["heatmap"]
+__all__ = ["add_panel", "bold", "heatmap", "metric_words", "notes"]
 
 _MANY = 4000
 """More cells than this, and statistics are made only when asked for: they would take seconds."""
@@ -78,57 +79,54 @@ def heatmap(
     found = _statistics(effects, statistics)
     grid = lay_out(effects, found, max_panels)
     unit = metric_words(effects)
-    columns = _columns(grid)
-    rows = math.ceil(len(grid.panels) / columns)
-    figure = _subplots(grid, rows, columns)
-    for number, panel in enumerate(grid.panels):
-        place = (number // columns + 1, number % columns + 1)
-        if grid.bars:
-            add_bars(figure, panel, unit, place, "coloraxis")
-        else:
-            add_image(figure, panel, unit, place, "coloraxis", values)
-        last = number + columns >= len(grid.panels)
-        tidy_axes(figure, grid, place, titles=False)
-        if last:
-            figure.update_xaxes(title_text=grid.column_title, row=place[0], col=place[1])
-        if place[1] == 1:
-            words = f"share of {unit}" if grid.bars else grid.row_title
-            figure.update_yaxes(title_text=words, row=place[0], col=1)
-    heading = effects.attrs.get("request", "effects") if title is None else title
-    width, height = figure_size(grid, rows, columns)
-    figure.update_layout(
-        **layout(str(heading), describe(effects), width, height),
-        margin=MARGIN,
-        coloraxis=color_axis(limit or grid.largest, 1 + 14 / (width - 160), "effect"),
+    sheet = Sheet.of(grid)
+    figure = make_subplots(
+        rows=sheet.rows,
+        cols=sheet.columns,
+        subplot_titles=[bold(panel.title) for panel in grid.panels],
+        horizontal_spacing=sheet.gaps[0],
+        vertical_spacing=sheet.gaps[1],
     )
-    note(figure, _notes(grid, found, values))
+    figure.update_annotations(font={"size": 12})
+    for number, panel in enumerate(grid.panels):
+        row, col = number // sheet.columns + 1, number % sheet.columns + 1
+        add_panel(figure, grid, panel, unit, (row, col), "coloraxis", values)
+        tidy_axes(figure, grid, (row, col), sheet)
+        if number + sheet.columns >= len(grid.panels):
+            figure.update_xaxes(title_text=grid.column_title, row=row, col=col)
+        if col == 1:
+            words = f"share of {unit}" if grid.bars else grid.row_title
+            figure.update_yaxes(title_text=words, row=row, col=col)
+    heading = effects.attrs.get("request", "effects") if title is None else title
+    figure.update_layout(
+        **layout(
+            str(heading), describe(effects), sheet.size, below=sheet.below, beside=sheet.beside
+        ),
+        coloraxis=color_axis(limit or grid.largest, "effect", sheet.size, shown=not grid.bars),
+    )
+    note(figure, notes(grid, found, values), sheet.below)
     return figure
 
 
-MARGIN = {"l": 64, "r": 96, "t": 84, "b": 76}
-"""Room around the panels for titles, ticks, notes and the colour scale, in pixels."""
-
-
-def cell_size(grid: Grid, panels: int) -> tuple[float, float]:
-    """Return how large a cell is drawn: smaller where there are many, or several panels."""
+def add_panel(
+    figure: go.Figure,
+    grid: Grid,
+    panel: Panel,
+    unit: str,
+    place: tuple[int, int],
+    coloraxis: str,
+    values: bool,
+) -> None:
+    """Add one panel to a figure: an image, or bars."""
     if grid.bars:
-        return max(14.0, min(46.0, 720.0 / len(grid.columns))), 280.0 if panels == 1 else 170.0
-    few = panels == 1
-    wide = max(9.0, min(40.0 if few else 24.0, (760.0 if few else 340.0) / len(grid.columns)))
-    high = max(8.0, min(30.0 if few else 18.0, (640.0 if few else 330.0) / len(grid.rows)))
-    return wide, high
+        add_bars(figure, panel, unit, place, coloraxis)
+    else:
+        add_image(figure, panel, unit, place, coloraxis, values)
 
 
-def figure_size(grid: Grid, rows: int, columns: int) -> tuple[float, float]:
-    """Return width and height of a figure with so many panels."""
-    wide, high = cell_size(grid, rows * columns)
-    width = columns * max(120.0, wide * len(grid.columns)) + (columns - 1) * GAP[0]
-    height = rows * max(60.0, high * len(grid.rows)) + (rows - 1) * GAP[1]
-    return max(420.0, width + MARGIN["l"] + MARGIN["r"]), height + MARGIN["t"] + MARGIN["b"]
-
-
-GAP = (46.0, 58.0)
-"""Room between panels, across and down, in pixels."""
+def bold(words: str) -> str:
+    """Return a panel's title as plotly writes it, with nothing in it that is markup."""
+    return f"<b>{escape(words)}</b>" if words else ""
 
 
 def metric_words(effects: Effects) -> str:
@@ -137,33 +135,24 @@ def metric_words(effects: Effects) -> str:
     return metric if metric.startswith("the ") else f"the {metric}"
 
 
-def subplot_gaps(grid: Grid, rows: int, columns: int) -> dict[str, Any]:
-    """Return the room between panels as the shares that plotly asks for."""
-    width, height = figure_size(grid, rows, columns)
-    inner_width = width - MARGIN["l"] - MARGIN["r"]
-    inner_height = height - MARGIN["t"] - MARGIN["b"]
-    return {
-        "horizontal_spacing": GAP[0] / inner_width if columns > 1 else 0,
-        "vertical_spacing": GAP[1] / inner_height if rows > 1 else 0,
-    }
-
-
-def _subplots(grid: Grid, rows: int, columns: int) -> go.Figure:
-    return make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[f"<b>{panel.title}</b>" if panel.title else "" for panel in grid.panels],
-        **subplot_gaps(grid, rows, columns),
-    )
-
-
-def _columns(grid: Grid) -> int:
-    """Return how many panels stand side by side."""
-    count = len(grid.panels)
-    wide, _ = cell_size(grid, count)
-    room = max(1, int(1200 // (max(120.0, wide * len(grid.columns)) + GAP[0])))
-    best = math.ceil(math.sqrt(count))
-    return max(1, min(count, room, best if count > 3 else count))
+def notes(grid: Grid, statistics: xr.Dataset | None, values: bool = False) -> list[str]:
+    """Return what the marks of a figure mean: only those it has."""
+    found = []
+    if statistics is not None and any(panel.significant.any() for panel in grid.panels):
+        share = f"{100 * float(statistics.attrs.get('confidence', 0.95)):g} %"
+        if grid.bars:
+            found.append(f"whiskers: {share} interval")
+        elif not values:
+            tested = statistics.attrs.get("n_tested")
+            family = f", corrected for {tested} cells" if tested else ""
+            found.append(f"• stands out from zero ({share}{family})")
+    if any(not panel.filled.all() for panel in grid.panels):
+        found.append("× no such request" if grid.bars else "grey: no such request")
+    if grid.left_out:
+        found.append(
+            f"{grid.left_out} panel{'s' * (grid.left_out != 1)} with smaller effects not shown"
+        )
+    return found
 
 
 def _statistics(effects: Effects, given: xr.Dataset | bool | None) -> xr.Dataset | None:
@@ -172,18 +161,3 @@ def _statistics(effects: Effects, given: xr.Dataset | bool | None) -> xr.Dataset
     if given is None:
         given = effects.n_prompts > 1 and math.prod(effects.shape) <= _MANY
     return effects.statistics() if given else None
-
-
-def _notes(grid: Grid, statistics: xr.Dataset | None, values: bool) -> list[str]:
-    notes = []
-    if statistics is not None and not values and any(p.significant.any() for p in grid.panels):
-        share = 100 * float(statistics.attrs.get("confidence", 0.95))
-        mark = "whiskers: interval" if grid.bars else "• stands out from zero"
-        notes.append(f"{mark} ({share:g} %)")
-    if any(not panel.filled.all() for panel in grid.panels):
-        notes.append("× no such request" if grid.bars else "grey: no such request")
-    if grid.left_out:
-        notes.append(
-            f"{grid.left_out} panel{'s' * (grid.left_out != 1)} with smaller effects not shown"
-        )
-    return notes

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from circuitgraph.draw.layout import Frame
 from circuitgraph.draw.routing import Point, Route
@@ -56,7 +57,7 @@ def _frame(at: Point, size: tuple[float, float]) -> Frame:
 
 def _length(way: Route) -> float:
     points = way.curve
-    return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in zip(points, points[1:], strict=False))
+    return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise(points))
 
 
 def _covered(frame: Frame, taken: Iterable[Frame]) -> float:
@@ -81,17 +82,13 @@ def _crowd(routes: Sequence[Route]) -> dict[tuple[int, int], set[tuple[int, Poin
     return squares
 
 
-def _crossed(
-    frame: Frame, crowd: dict[tuple[int, int], set[tuple[int, Point]]], own: int
-) -> float:
+def _crossed(frame: Frame, crowd: dict[tuple[int, int], set[tuple[int, Point]]], own: int) -> float:
     """Return how many points of other lines a frame covers, times 10."""
     count = 0
     for column in range(int(frame.left // _GRID), int(frame.right // _GRID) + 1):
         for row in range(int(frame.bottom // _GRID), int(frame.top // _GRID) + 1):
             count += sum(
-                number != own
-                and frame.left <= x <= frame.right
-                and frame.bottom <= y <= frame.top
+                number != own and frame.left <= x <= frame.right and frame.bottom <= y <= frame.top
                 for number, (x, y) in crowd.get((column, row), ())
             )
     return 10.0 * count

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from circuitgraph.draw.dot import Html, attributes, quoted, text
 from circuitgraph.draw.rendering import render
@@ -134,9 +134,7 @@ def skeletons(sketch: Sketch) -> list[list[Line]]:
     ]
     if sketch.groups:
         choices.append(between.values())
-    ordered = [
-        sorted(choice, key=lambda line: (line.sender, line.receiver)) for choice in choices
-    ]
+    ordered = [sorted(choice, key=lambda line: (line.sender, line.receiver)) for choice in choices]
     return [choice for at, choice in enumerate(ordered) if choice not in ordered[:at]]
 
 
@@ -170,9 +168,7 @@ def _place(sketch: Sketch, lines: Sequence[Line], rankdir: Rankdir, ranked: bool
     return Placed(boxes, groups, titles, frame, cells, rankdir)
 
 
-def _skeleton_dot(
-    sketch: Sketch, skeleton: Sequence[Line], rankdir: Rankdir, ranked: bool
-) -> str:
+def _skeleton_dot(sketch: Sketch, skeleton: Sequence[Line], rankdir: Rankdir, ranked: bool) -> str:
     graph = {
         "rankdir": rankdir,
         "newrank": "true",
@@ -193,9 +189,7 @@ def _skeleton_dot(
             lines += [f"subgraph cluster_{number} {{ graph {style}", *members[group], "}"]
     lines += members[None]
     lines += _ranks(sketch) if ranked else _last(sketch)
-    lines += [
-        f"{quoted(line.sender)} -> {quoted(line.receiver)};" for line in skeleton
-    ]
+    lines += [f"{quoted(line.sender)} -> {quoted(line.receiver)};" for line in skeleton]
     return "\n".join([*lines, "}"])
 
 
@@ -254,6 +248,7 @@ def _bars(sketch: Sketch, frame: Frame, rankdir: Rankdir) -> dict[str, tuple[flo
     """Return the middle of each bar: before the first row and after the last."""
     x, y = frame.center
     gap = _GAP + (BAR_SIDEWAYS if rankdir == "LR" else BAR) / 2
+    places: tuple[tuple[float, float], tuple[float, float]]
     match rankdir:
         case "TB":
             places = ((x, frame.top + gap), (x, frame.bottom - gap))
@@ -261,5 +256,7 @@ def _bars(sketch: Sketch, frame: Frame, rankdir: Rankdir) -> dict[str, tuple[flo
             places = ((x, frame.bottom - gap), (x, frame.top + gap))
         case "LR":
             places = ((frame.left - gap, y), (frame.right + gap, y))
+        case _:
+            assert_never(rankdir)
     there = (sketch.has_embed, sketch.has_logits)
     return {name: at for name, at, shown in zip(BARS, places, there, strict=True) if shown}

@@ -1,4 +1,4 @@
-"""What the lines of a picture mean: only what the picture really has, in as many rows as it needs."""
+"""What the lines of a picture mean: only what the picture really has, in as many rows as needed."""
 
 from collections.abc import Mapping
 
@@ -32,13 +32,11 @@ def legend_items(sketch: Sketch, quantity: str, helps: int) -> list[Item]:
     if helps:
         words = {False: "helps", True: "works against"}
     items += [
-        (f"<TD>{mark}</TD>", words[against])
-        for against, mark in _MARKS.items()
-        if against in signs
+        (f"<TD>{mark}</TD>", words[against]) for against, mark in _MARKS.items() if against in signs
     ]
     if sketch.largest > 0:
         widest = _sample(INK, "solid", round(THICK))
-        items.append((widest, f"{quantity} {signed(sketch.largest)}, either sign"))
+        items.append((widest, f"widest: {quantity} ±{signed(sketch.largest)}"))
     return items
 
 
@@ -64,7 +62,9 @@ def _receivers(sketch: Sketch, words: str) -> str:
     if words != STROKES["in"].words:
         return words
     ends = {line.receiver == "logits" for line in sketch.lines if line.port == "in"}
-    return {(True,): "the logits", (False,): "MLPs"}.get(tuple(ends), "MLPs and the logits")
+    if len(ends) == 2:
+        return "MLPs and the logits"
+    return "the logits" if True in ends else "MLPs"
 
 
 def _sample(color: str, style: str, width: int) -> str:

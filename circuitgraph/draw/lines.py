@@ -13,7 +13,7 @@ __all__ = ["is_against", "line_ends", "line_style", "pen_width", "places_on_bars
 THIN, THICK, PLAIN = 0.9, 5.0, 1.4
 
 _ASIDE: Mapping[PortName, int] = {"q": -1, "k": 0, "v": 1, "in": 0}
-"""Beside the middle of its box, how many places along a bar a line leaves: so lines run parallel."""
+"""How many places beside the middle of its box a line leaves a bar, so that lines run parallel."""
 
 Ends = tuple[int | None, int | None]
 """The place on the first bar and on the last, where a line touches them."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from circuitgraph.nodes import PortName
 
 __all__ = [
+    "ACCENT",
     "BAND",
     "BAR_FILL",
     "DIVERGING",
@@ -18,6 +19,7 @@ __all__ = [
     "INK",
     "NO_VALUE",
     "PAPER",
+    "QUIET",
     "STROKES",
     "TINTS",
     "Stroke",
@@ -29,6 +31,8 @@ FAINT = "#767676"
 PAPER = "#FFFFFF"
 BAND = "#E4E4E4"
 BAR_FILL = "#CDD1D6"
+ACCENT = "#D55E00"
+QUIET = "#5B8DB8"
 NO_VALUE = "#ECECEC"
 
 

@@ -164,11 +164,11 @@ def _title(values: xr.DataArray, names: xr.DataArray, fixed: tuple[str, ...]) ->
     receivers = {dim for dim in fixed if dim.startswith("receiver")}
     if receivers:
         first = str(names.to_numpy().ravel()[0])
-        parts.append(f"→ {first.split(' -> ')[-1].split('@')[0]}")
+        parts.append(f"→ {first.rpartition(' -> ')[2].partition('@')[0]}")
     for dim in fixed:
         value = values[dim].item()
         if dim == "position":
-            parts.append(f"at {value}")
+            parts.append(f"position {value}")
         elif dim in ("metric", "sender"):
             parts.append(str(value))
         elif dim not in receivers:

@@ -3,6 +3,7 @@
 Nothing of plotly's own defaults is changed: every figure carries its own layout.
 """
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -14,64 +15,120 @@ from numpy.typing import NDArray
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.palette import DIVERGING, FAINT, INK, NO_VALUE, PAPER
 from circuitgraph.draw.panels import Grid, Panel
-from circuitgraph.effects import Effects
+from circuitgraph.draw.sheet import Sheet
+from circuitgraph.effects import Comparison, Effects
 
 __all__ = [
+    "BOTTOM",
+    "LEFT",
+    "RIGHT",
     "add_bars",
     "add_image",
     "color_axis",
     "describe",
+    "describe_comparison",
     "hover_texts",
     "layout",
     "note",
     "tidy_axes",
 ]
 
+LEFT, RIGHT, BOTTOM = 64, 100, 78
+"""Room around the panels for ticks, notes and the colour scale, in pixels."""
+
 _FAMILY = "Helvetica, Arial, sans-serif"
+_NARROWEST = 420.0
+_NO_BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "logo"]
 
 
-def layout(title: str, subtitle: str, width: float, height: float) -> dict[str, Any]:
-    """Return the layout of a figure, its title and subtitle as plain text."""
-    head = f"<b>{escape(title)}</b>"
-    if subtitle:
-        head += f'<br><span style="font-size:12px;color:{FAINT}">{escape(subtitle)}</span>'
+def layout(
+    title: str,
+    subtitle: str,
+    size: tuple[float, float],
+    *,
+    scales: int = 1,
+    below: float = 0.0,
+    beside: float = 0.0,
+) -> dict[str, Any]:
+    """Return the layout of a figure: its title and subtitle as plain text, room around the panels.
+
+    Args:
+        title: What the figure shows.
+        subtitle: Smaller, below; broken into lines where it is long.
+        size: Width and height of everything inside the margins.
+        scales: How many colour scales stand at the right.
+        below: More room than usual below the panels.
+        beside: More room than usual at their left.
+    """
+    right = (28, RIGHT, RIGHT + 76)[scales]
+    left = LEFT + beside
+    width = max(_NARROWEST, size[0] + left + right)
+    lines = textwrap.wrap(subtitle, max(20, int((width - 32) / 6.1)))
+    heads = textwrap.wrap(title, max(16, int((width - 110) / 8.9))) or [""]
+    said = "<br>".join(f"<b>{escape(line)}</b>" for line in heads)
+    said += "".join(
+        f'<br><span style="font-size:12px;color:{FAINT}">{escape(line)}</span>' for line in lines
+    )
+    top = 36 + 21 * len(heads) + 17 * len(lines)
     return {
         "template": None,
         "title": {
-            "text": head,
+            "text": said,
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            "pad": {"l": 16},
             "y": 1,
             "yref": "container",
             "yanchor": "top",
+            "pad": {"l": 16, "t": 14},
             "font": {"size": 16},
         },
         "font": {"family": _FAMILY, "size": 12, "color": INK},
         "paper_bgcolor": PAPER,
         "plot_bgcolor": PAPER,
         "hoverlabel": {"bgcolor": PAPER, "font": {"color": INK, "family": _FAMILY}},
+        "modebar": {"remove": _NO_BUTTONS, "bgcolor": "rgba(0,0,0,0)"},
         "width": round(width),
-        "height": round(height),
+        "height": round(size[1] + top + BOTTOM + below),
+        "margin": {
+            "l": left,
+            "r": round(width - left - size[0]),
+            "t": top,
+            "b": BOTTOM + below,
+        },
         "showlegend": False,
     }
 
 
-def color_axis(limit: float, x: float, title: str) -> dict[str, Any]:
-    """Return a colour scale that is white at zero and as long above it as below."""
+def color_axis(
+    limit: float, title: str, size: tuple[float, float], order: int = 0, shown: bool = True
+) -> dict[str, Any]:
+    """Return a colour scale that is white at zero and as long above it as below.
+
+    Args:
+        limit: The value at both ends; 0, where all values are, stands for 1.
+        title: What it measures.
+        size: Width and height of all panels, in pixels.
+        order: How many scales stand before it, at the right of the panels.
+        shown: Whether it is drawn; bars have an axis already.
+    """
     limit = limit or 1.0
+    ticks: dict[str, Any] = {"nticks": min(9, int(size[1] / 32))}
+    if size[1] < 150:
+        ticks = {"tickvals": [-limit, 0, limit], "ticktext": [signed(-limit), "0", signed(limit)]}
     return {
+        "showscale": shown,
         "colorscale": [list(stop) for stop in DIVERGING],
         "cmin": -limit,
         "cmax": limit,
         "colorbar": {
-            "title": {"text": title, "side": "right", "font": {"size": 11}},
+            "title": {"text": f"{title}<br>\u00a0", "side": "top", "font": {"size": 11}},
             "thickness": 12,
             "outlinewidth": 0,
             "ticks": "outside",
             "ticklen": 3,
-            "x": x,
+            **ticks,
+            "x": 1 + (14 + 76 * order) / size[0],
             "xanchor": "left",
             "xpad": 0,
         },
@@ -90,6 +147,17 @@ def describe(effects: Effects) -> str:
         metric = attrs.get("metric", "metric")
         parts.append(f"{metric} {signed(clean, 3)} clean, {signed(corrupt, 3)} corrupt")
     return " · ".join(parts)
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Return one line: the names of what is compared, and what all of them share."""
+    every = list(comparison.effects.values())
+    shared = dict(every[0].attrs)
+    for effects in every[1:]:
+        shared = {key: value for key, value in shared.items() if effects.attrs.get(key) == value}
+    first = every[0].data
+    said = describe(Effects(first.assign_attrs({**dict.fromkeys(first.attrs, ""), **shared})))
+    return f"{' and '.join(comparison.names)} · {said}"
 
 
 def hover_texts(panel: Panel, unit: str) -> NDArray[np.str_]:
@@ -139,7 +207,7 @@ def add_image(
     written: dict[str, Any] = {}
     if values:
         shown = [
-            [signed(float(value)) if np.isfinite(value) else "" for value in line]
+            [f"{value:.2f}".replace("-", "−") if abs(value) >= 0.005 else "" for value in line]
             for line in panel.values
         ]
         written = {"text": shown, "texttemplate": "%{text}", "textfont": {"size": 9}}
@@ -203,6 +271,7 @@ def add_bars(
             },
             hovertext=texts,
             hoverinfo="text",
+            width=0.72,
             name="effect",
             **errors,
         ),
@@ -226,18 +295,26 @@ def add_bars(
         )
 
 
-def tidy_axes(figure: go.Figure, grid: Grid, place: tuple[int, int], titles: bool = True) -> None:
-    """Name the rows and columns of one panel; layer 0 stands at the top."""
+def tidy_axes(figure: go.Figure, grid: Grid, place: tuple[int, int], sheet: Sheet) -> None:
+    """Say what stands along the axes of one panel; layer 0 is at the top.
+
+    Args:
+        figure: The figure.
+        grid: What stands along the axes.
+        place: Row and column of the panel in the figure.
+        sheet: How large the panel is; few bars do not fill it.
+    """
     row, col = place
+    spare = max(0.0, sheet.across - len(grid.columns)) / 2
     figure.update_xaxes(
         tickmode="array",
         tickvals=_ticks(len(grid.columns)),
         ticktext=[escape(grid.columns[at]) for at in _ticks(len(grid.columns))],
-        tickangle=-90 if _long(grid.columns) else 0,
-        title={"text": grid.column_title if titles else "", "standoff": 8},
+        tickangle=-90 if sheet.upright else 0,
+        title_standoff=8,
         showgrid=False,
         zeroline=False,
-        range=[-0.5, len(grid.columns) - 0.5],
+        range=[-0.5 - spare, len(grid.columns) - 0.5 + spare],
         row=row,
         col=col,
     )
@@ -256,7 +333,7 @@ def tidy_axes(figure: go.Figure, grid: Grid, place: tuple[int, int], titles: boo
         tickmode="array",
         tickvals=_ticks(len(grid.rows)),
         ticktext=[escape(grid.rows[at]) for at in _ticks(len(grid.rows))],
-        title={"text": grid.row_title if titles else "", "standoff": 8},
+        title_standoff=8,
         showgrid=False,
         zeroline=False,
         range=[len(grid.rows) - 0.5, -0.5],
@@ -265,8 +342,8 @@ def tidy_axes(figure: go.Figure, grid: Grid, place: tuple[int, int], titles: boo
     )
 
 
-def note(figure: go.Figure, parts: Sequence[str]) -> None:
-    """Write small lines below the figure."""
+def note(figure: go.Figure, parts: Sequence[str], below: float = 0.0) -> None:
+    """Write a small line below the panels, and below what stands there."""
     said = "   ".join(escape(part) for part in parts if part)
     if said:
         figure.add_annotation(
@@ -277,7 +354,7 @@ def note(figure: go.Figure, parts: Sequence[str]) -> None:
             yref="paper",
             xanchor="left",
             yanchor="top",
-            yshift=-46,
+            yshift=-46 - below,
             showarrow=False,
             align="left",
             font={"size": 11, "color": FAINT},
@@ -287,9 +364,3 @@ def note(figure: go.Figure, parts: Sequence[str]) -> None:
 def _ticks(count: int) -> list[int]:
     step = 1 if count <= 40 else 2 if count <= 80 else 5 if count <= 200 else 20
     return list(range(0, count, step))
-
-
-def _long(texts: Sequence[str]) -> bool:
-    return max(map(len, texts), default=0) > 3 and (
-        len(texts) > 12 or max(map(len, texts)) * len(texts) > 90
-    )

@@ -1,7 +1,7 @@
 """Graphviz, from DOT text to a picture's bytes, through the Graphviz that pygraphviz brings along.
 
-No ``dot`` program is needed, and one that is installed is not used: pygraphviz 2 carries Graphviz in
-its wheels, so a picture looks the same wherever ``pip install`` has run.
+No ``dot`` program is needed, and one that is installed is not used: pygraphviz 2 carries Graphviz
+in its wheels, so a picture looks the same wherever ``pip install`` has run.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from circuitgraph.errors import CircuitError
 __all__ = ["Engine", "render"]
 
 Engine = Literal["dot", "nop", "nop2"]
-"""``dot`` finds places for boxes; ``nop`` keeps them and finds ways for lines; ``nop2`` keeps both."""
+"""``dot`` places boxes; ``nop`` keeps them and finds ways for lines; ``nop2`` keeps both."""
 
 _WORKER = Path(__file__).with_name("worker.py")
 _PATIENCE = 120

@@ -71,12 +71,15 @@ def box_label(
         fill = tint.fill
     body = _group_body(box, tint) if box.kind == "group" else _plain_body(box)
     long, wide = (height, width) if sideways else (width, height)
-    reading = _strip(used, (long - 2) / 5, sideways) if box.kind != "mlp" else _blank(long - 2, sideways)
-    sending = _way_out((long - 2) / 5, sideways)
-    inner = wide - 2 - (_STRIP if box.kind != "mlp" else 1) - 1
+    fifth = (long - 2) / 5
+    one_port = box.kind == "mlp"
+    reading = _blank(fifth, sideways) if one_port else _strip(used, fifth, sideways)
+    sending = _way_out(fifth, sideways)
+    inner = wide - 2 - (1 if one_port else _STRIP) - 1
     if sideways:
         middle = (
-            f'<TD ROWSPAN="5" WIDTH="{inner:g}" HEIGHT="{height - 2:g}" FIXEDSIZE="TRUE">{body}</TD>'
+            f'<TD ROWSPAN="5" WIDTH="{inner:g}" HEIGHT="{height - 2:g}" FIXEDSIZE="TRUE">'
+            f"{body}</TD>"
         )
         rows = "".join(
             f"<TR>{near}{middle if at == 0 else ''}{far}</TR>"
@@ -95,21 +98,22 @@ def box_label(
 
 
 def bar_label(name: str, cells: int, sideways: bool) -> Html:
-    """Return a bar with as many places for edges as asked: ``a0 a1 ...`` on one long side (the top
-    or left one), ``b0 b1 ...`` on the other.
+    """Return a bar with so many places for edges on each of its long sides.
+
+    They are ``a0 a1 ...`` along the top or left side, ``b0 b1 ...`` along the other.
     """
     table = f'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" BGCOLOR="{BAR_FILL}"'
-    word = f'<B>{text(name)}</B>'
+    word = f"<B>{text(name)}</B>"
     if sideways:
         size = f'WIDTH="2" HEIGHT="{CELL}" FIXEDSIZE="TRUE"'
         middle = (
             f'<TD ROWSPAN="{cells}" WIDTH="{BAR_SIDEWAYS - 4}" HEIGHT="{CELL * cells}" '
             f'FIXEDSIZE="TRUE">{word}</TD>'
         )
-        rows = (
+        rows = [
             f'<TD PORT="a{at}" {size}></TD>{middle if at == 0 else ""}<TD PORT="b{at}" {size}></TD>'
             for at in range(cells)
-        )
+        ]
     else:
         size = f'WIDTH="{CELL}" HEIGHT="2" FIXEDSIZE="TRUE"'
         middle = (
@@ -119,7 +123,7 @@ def bar_label(name: str, cells: int, sideways: bool) -> Html:
         first, last = (
             "".join(f'<TD PORT="{side}{at}" {size}></TD>' for at in range(cells)) for side in "ab"
         )
-        rows = iter((first, middle, last))
+        rows = [first, middle, last]
     return Html(f"<TABLE {table}>{''.join(f'<TR>{row}</TR>' for row in rows)}</TABLE>")
 
 
@@ -145,7 +149,7 @@ def _strip(used: Collection[PortName], length: float, sideways: bool) -> list[st
 
 def _blank(length: float, sideways: bool) -> list[str]:
     """Return the five cells on the reading side of a box with one port."""
-    return [_cell(length / 5, 1, sideways)] * 5
+    return [_cell(length, 1, sideways)] * 5
 
 
 def _way_out(length: float, sideways: bool) -> list[str]:

@@ -23,7 +23,7 @@ class Box:
     """A node, or a group of nodes drawn as one.
 
     Args:
-        name: Its name in the DOT text: the node's own, or ``group: NAME``.
+        name: Its name in the DOT text: the node's own, or ``group 1: NAME``.
         kind: What it is drawn as.
         rows: Text, row by row; a group's heads are cells of a row.
         rank: Its place along the residual stream; boxes of one rank share a row of the picture.
@@ -109,25 +109,37 @@ def sketch_groups(circuit: Circuit, edges: Sequence[Edge]) -> Sketch:
     """Return a sketch with one box per group; nodes outside groups keep their own."""
     nodes = sorted({edge.sender for edge in edges} | {edge.receiver.node for edge in edges})
     group_of = {node: name for name, nodes in circuit.groups.items() for node in nodes}
+    names = {group: _box_name(number, group) for number, group in enumerate(circuit.groups, 1)}
+    box_of = {
+        node: names[group_of[node]] if node in group_of and not _is_end(node) else str(node)
+        for node in nodes
+    }
     inside: dict[str, list[Node]] = {}
     for node in nodes:
         if not isinstance(node, Embed | Logits):
-            inside.setdefault(_box_name(node, group_of), []).append(node)
+            inside.setdefault(box_of[node], []).append(node)
     boxes = tuple(_group_box(name, nodes, group_of) for name, nodes in inside.items())
     bundles: dict[tuple[str, str, PortName], list[Edge]] = {}
     for edge in sorted(edges):
-        sender = _box_name(edge.sender, group_of)
-        receiver = _box_name(edge.receiver.node, group_of)
+        sender, receiver = box_of[edge.sender], box_of[edge.receiver.node]
         if sender != receiver:
             bundles.setdefault((sender, receiver, edge.receiver.name), []).append(edge)
-    lines = tuple(_bundle(circuit, ends, bundled) for ends, bundled in bundles.items())
-    groups = tuple(name for name in circuit.groups if f"group: {name}" in inside)
+    said = {names[group]: group for group in names}
+    lines = tuple(_bundle(circuit, ends, bundled, said) for ends, bundled in bundles.items())
+    groups = tuple(group for group in circuit.groups if names[group] in inside)
     return Sketch(boxes, lines, groups, Embed() in nodes, Logits() in nodes)
 
 
-def _box_name(node: Node, group_of: Mapping[Node, str]) -> str:
-    ungrouped = node not in group_of or isinstance(node, Embed | Logits)
-    return str(node) if ungrouped else f"group: {group_of[node]}"
+def _box_name(number: int, group: str) -> str:
+    """Return a group's name in the DOT text, where names cannot hold every character."""
+    clean = "".join(
+        letter if letter.isprintable() and letter not in '\\"' else " " for letter in group
+    )
+    return f"group {number}: {clean}"
+
+
+def _is_end(node: Node) -> bool:
+    return isinstance(node, Embed | Logits)
 
 
 def _group_box(name: str, nodes: Sequence[Node], group_of: Mapping[Node, str]) -> Box:
@@ -141,7 +153,12 @@ def _group_box(name: str, nodes: Sequence[Node], group_of: Mapping[Node, str]) -
     return Box(name, "group", rows, _rank(first), None, group_of[first])
 
 
-def _bundle(circuit: Circuit, ends: tuple[str, str, PortName], edges: Sequence[Edge]) -> Line:
+def _bundle(
+    circuit: Circuit,
+    ends: tuple[str, str, PortName],
+    edges: Sequence[Edge],
+    said: Mapping[str, str],
+) -> Line:
     sender, receiver, port = ends
     values = [circuit.known[edge].value for edge in edges]
     known = [value for value in values if value is not None]
@@ -149,7 +166,7 @@ def _bundle(circuit: Circuit, ends: tuple[str, str, PortName], edges: Sequence[E
     if len(edges) == 1:
         words = _words(circuit, edges[0])
     else:
-        names = [name.removeprefix("group: ") for name in (sender, receiver)]
+        names = [said.get(name, name) for name in (sender, receiver)]
         into = "" if port == "in" else f", {port}"
         summed = "" if total is None else f", together {signed(total)}"
         words = f"{names[0]} → {names[1]}{into}: {len(edges)} edges{summed}"

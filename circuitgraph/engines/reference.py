@@ -147,7 +147,10 @@ class ReferenceEngine:
         replaced = [op for op in run.ports if isinstance(op, ReplaceSenders)]
         for op in sorted(replaced, key=lambda op: self.graph.reads_at(op.port)):
             ports[op.port] = self.replace_senders(op, writes, ports, earlier)
-        return self.one_pass(self.setup.clean, writes, ports, keep_ports, keep_writes)
+        # The nodes of a longer path are recomputed side by side: none hears another's change.
+        held = keep_writes if run.name == "recompute" else ()
+        after = {node: _set_to(clean.writes[node]) for node in held}
+        return self.one_pass(self.setup.clean, writes, ports, keep_ports, keep_writes, after)
 
     def patch_write(self, op: PatchWrite, earlier: Sequence[Kept], before: Edit | None) -> Edit:
         """Return the edit that sets a node's write, at some positions or at all of them."""
@@ -218,8 +221,18 @@ class ReferenceEngine:
         ports: Mapping[Port, Live],
         keep_ports: Iterable[Port],
         keep_writes: Iterable[Writer],
+        after: Mapping[Writer, Edit] | None = None,
     ) -> Kept:
-        """Run the model once with writes and ports set, and keep what is wanted."""
+        """Run the model once with writes and ports set, and keep what is wanted.
+
+        Args:
+            tokens: What is run.
+            writes: What is done to nodes' writes.
+            ports: What ports read, from what they would read.
+            keep_ports: Ports whose input is kept.
+            keep_writes: Nodes whose write is kept.
+            after: What is done to writes once they have been kept.
+        """
         kept, live = Kept(), {}
         hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
 
@@ -250,6 +263,8 @@ class ReferenceEngine:
                 hooks.append((name, _edit_hook(read)))
         for node in keep_writes:
             hooks.append((value_name(self.setup.model, node), self.keep_hook(node, kept)))
+        for node, edit in (after or {}).items():
+            hooks.append((value_name(self.setup.model, node), self.write_hook(node, edit)))
 
         fired = [0] * len(hooks)
         counted = [
@@ -314,6 +329,12 @@ class ReferenceEngine:
             return edited.reshape(z.shape)
 
         return hook
+
+    def write_hook(self, node: Writer, edit: Edit) -> Callable[..., Tensor]:
+        """Edit what one node writes."""
+        if isinstance(node, Head):
+            return self.heads_hook(node.layer, {node: edit}, {}, {})
+        return _edit_hook(edit)
 
     def mlp_hook(
         self, port: Port, read: Live, live: Mapping[Port, Tensor]

@@ -86,7 +86,11 @@ class Blocks:
         return self._until_stop(layer, hidden, call, (block.attn.q, stop))
 
     def project(
-        self, layer: int, port: str, attention_input: Float[Tensor, "*rows query d_model"], heads: slice | None = None
+        self,
+        layer: int,
+        port: str,
+        attention_input: Float[Tensor, "*rows query d_model"],
+        heads: slice | None = None,
     ) -> Tensor:
         """Return queries, keys or values before rotation, of all heads or of a slice of widths."""
         module = getattr(self.blocks[layer].attn, port)
@@ -259,6 +263,18 @@ class Blocks:
             value: Tensor = stop.value
             return value
         raise RuntimeError(f"block {layer} never called the part of it that was to be read")
+
+    def final_norm(self, resid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+        """Return the final norm of a residual stream that may be wider than the model's type."""
+        norm = self.model.ln_final
+        inner = norm.original_component
+        if type(inner) is torch.nn.LayerNorm:
+            weight = None if inner.weight is None else inner.weight.to(resid.dtype)
+            bias = None if inner.bias is None else inner.bias.to(resid.dtype)
+            return functional.layer_norm(resid, inner.normalized_shape, weight, bias, inner.eps)
+        with torch.no_grad():
+            normed: Tensor = norm(resid)
+        return normed
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ def _plain_readout(blocks: Blocks, clean: Recording) -> bool:
     if type(getattr(unembed, "original_component", None)) is not torch.nn.Linear:
         return False
     with torch.no_grad():
-        logits = unembed.original_component(blocks.model.ln_final(clean.final))
+        logits = unembed.original_component(blocks.final_norm(clean.final))
     assert clean.logits is not None
     return close(logits, clean.logits, looser=0.1)
 

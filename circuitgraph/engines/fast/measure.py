@@ -17,7 +17,7 @@ from circuitgraph.engines.fast.index import PatchIndex
 from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.replace import LiveWrites
-from circuitgraph.engines.fast.send import mlp_change
+from circuitgraph.engines.fast.send import first_change, mlp_change
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.blocks import BlockOutput, Blocks
 from circuitgraph.lens.calls import FixedKeys, adapt_call
@@ -35,7 +35,7 @@ def run_measure(
     state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int
 ) -> Float[Tensor, "job prompt"]:
     """Return the metric of every job, per prompt."""
-    start = first_position(state, stage)
+    start = first_position(state, stage, outputs)
     order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
     order_back = torch.empty(len(order), dtype=torch.long)
     order_back[torch.tensor(order)] = torch.arange(len(order))
@@ -49,12 +49,22 @@ def run_measure(
     return found[order_back.to(found.device)]
 
 
-def first_position(state: State, stage: Stage) -> int:
+def first_position(state: State, stage: Stage, outputs: Mapping[int, Outputs]) -> int:
     """Return the first position that a stage runs; 0 where the model's attention must run whole."""
-    if not stage.from_first or not state.traits.sliceable:
+    if not state.traits.sliceable:
         return 0
-    places = state.places(stage.where)
-    return 0 if places is None or not places.numel() else int(places.min())
+    start = first_change(state, stage)
+    for number in {
+        op.delta_from for job in stage.jobs for op in job.run.ports if isinstance(op, PatchPort)
+    }:
+        # What a stage recorded, it recorded at the same places for all of its jobs.
+        places = next(iter(outputs[number].ports.values())).places
+        start = min(start, 0 if places is None else int(places.min()))
+    if stage.from_first:
+        places = state.places(stage.where)
+        if places is not None and places.numel():
+            start = max(start, int(places.min()))
+    return start
 
 
 def bytes_per_row(state: State, start: int) -> int:

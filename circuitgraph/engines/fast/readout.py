@@ -41,17 +41,18 @@ def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt *read
     n_rows, n_prompts = change.shape[:2]
     at = metric.read
     clean = state.final if at is None else state.final[state.rows, at[:, None]]
-    hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
-    if at is None:
-        return blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))
     tokens = metric.tokens
     if few_tokens(state) and tokens is not None:
         inner = blocks.model.unembed.original_component
-        normed = blocks.model.ln_final(hidden).unflatten(0, (n_rows, n_prompts))[:, :, 0]
+        # In a wide type, so that a small change survives its way through a half-precision model.
         wide = state.delta_dtype
+        normed = blocks.final_norm((clean.to(wide) + change)[:, :, 0])
         weight = inner.weight[tokens].to(wide)
         logits = torch.einsum("rpd,ptd->rpt", normed.to(wide), weight)
         return logits if inner.bias is None else logits + inner.bias[tokens].to(wide)
+    hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
+    if at is None:
+        return blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))
     logits = blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))[:, :, 0]
     logits = logits.to(state.delta_dtype)
     if tokens is None:

@@ -16,10 +16,10 @@ from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_sli
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.calls import adapt_call
 from circuitgraph.nodes import Head
-from circuitgraph.plan import FromSource, PatchWrite
+from circuitgraph.plan import FromSource, PatchWrite, ReplaceSenders
 from circuitgraph.schedule import Job, Stage
 
-__all__ = ["run_send"]
+__all__ = ["first_change", "mlp_change", "run_send"]
 
 Stack = Float[Tensor, "row prompt place d_model"]
 
@@ -42,6 +42,8 @@ class _Sender:
         self.stage = stage
         self.outputs = outputs
         self.places = state.places(stage.where)
+        if self.places is None and not any(job.attention for job in stage.jobs):
+            self.places = state.suffix(first_change(state, stage))
         self.n_places = state.n_pos if self.places is None else self.places.shape[1]
 
     @property
@@ -269,6 +271,16 @@ class _Block:
     def minus(self, rows: Tensor, clean: Tensor) -> Stack:
         base = self.sender.state.at(clean, self.sender.places).to(self.change.dtype)
         return rows.unflatten(0, (len(self.jobs), -1)).to(self.change.dtype) - base
+
+
+def first_change(state: State, stage: Stage) -> int:
+    """Return the first position that values patched in by this stage can change."""
+    values = {op.value for job in stage.jobs for op in job.run.patched}
+    for job in stage.jobs:
+        for port in job.run.ports:
+            if isinstance(port, ReplaceSenders):
+                values |= {sender.value for sender in port.senders}
+    return state.first_difference if values <= {FromSource("corrupt")} else 0
 
 
 def mlp_change(

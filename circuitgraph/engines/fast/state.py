@@ -141,11 +141,37 @@ class State:
             return columns[0]
         return _distinct(torch.cat(columns, dim=1), self.n_pos)
 
+    def suffix(self, start: int) -> Int[Tensor, "prompt place"] | None:
+        """Return all positions from one on as places; None where that is all of them."""
+        if start == 0:
+            return None
+        if start not in self._suffixes:
+            positions = torch.arange(start, self.n_pos, device=self.final.device)
+            self._suffixes[start] = positions.expand(self.n_prompts, -1).contiguous()
+        return self._suffixes[start]
+
+    @cached_property
+    def _suffixes(self) -> dict[int, Int[Tensor, "prompt place"]]:
+        return {}
+
     def at(
         self, tensor: Shaped[Tensor, "prompt pos width"], places: Int[Tensor, "prompt place"] | None
     ) -> Shaped[Tensor, "prompt place width"]:
         """Return a tensor at some positions of every prompt."""
         return tensor if places is None else tensor[self.rows, places]
+
+    @cached_property
+    def first_difference(self) -> int:
+        """The first position at which corrupt values can differ from clean ones.
+
+        A causal model computes the same up to the first token that differs; 0 where values come
+        from other positions or other prompts.
+        """
+        setup = self.setup
+        if setup.positions.corrupt or setup.given or setup.dataset is not None:
+            return 0
+        differs = (setup.clean != setup.corrupt).any(dim=0).nonzero().flatten().tolist()
+        return int(differs[0]) if differs else 0
 
     # -- what is patched in ---------------------------------------------------------------------
 

@@ -1,0 +1,315 @@
+"""From effects to a circuit: which edges each cell of a sweep patched, and how much that changed.
+
+The request's text says what the steps of the path are, the coordinates of a cell say which of the
+swept nodes and ports it patched. A cell's edges are those of every hop: each sender to each port
+that it comes before, then from the nodes of these ports to the next ones.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never, cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from circuitgraph.circuit.circuit import Circuit
+from circuitgraph.circuit.storage import read_shape
+from circuitgraph.circuit.weights import Weight
+from circuitgraph.effects import Effects
+from circuitgraph.effects.statistics import Measurement
+from circuitgraph.errors import CircuitError, NodeError, RequestError
+from circuitgraph.graph import ModelGraph, ModelShape
+from circuitgraph.nodes import (
+    MLP,
+    Edge,
+    Embed,
+    Head,
+    Logits,
+    Node,
+    Port,
+    Writer,
+    parse_node,
+    parse_port,
+    receiver_port,
+)
+from circuitgraph.request import (
+    EdgesRequest,
+    Every,
+    Joint,
+    KVPort,
+    PathRequest,
+    Request,
+    Site,
+    Sweep,
+    Term,
+    parse,
+)
+
+__all__ = ["circuit_from_effects", "edges_of_cells"]
+
+Point = Mapping[str, Any]
+"""The coordinates of one cell."""
+
+_KEPT = ("request", "variant", "mode", "source", "metric", "model", "n_prompts")
+
+
+def circuit_from_effects(
+    effects: Effects,
+    *,
+    threshold: float | None = None,
+    top: int | None = None,
+    significant_only: bool = False,
+    shape: ModelShape | None = None,
+) -> Circuit:
+    """Return the circuit of the edges whose patching changes the metric most.
+
+    See `Circuit.from_effects`.
+    """
+    if "metric" in effects.dims:
+        names = ", ".join(map(str, effects.data["metric"].to_numpy().tolist()))
+        raise CircuitError(
+            f"these effects are of several metrics ({names}): choose one, effects.sel(metric=...)"
+        )
+    if top is not None and top < 0:
+        raise CircuitError(f"top must be 0 or more, got {top}")
+    graph = ModelGraph(shape or _shape(effects))
+    request = _request(effects)
+    values = effects.normalized()
+    flat = values.to_numpy().ravel()
+    cells = _strongest_cells(edges_of_cells(graph, request, values), flat)
+    if not cells:
+        raise CircuitError(
+            f"the request {str(request)!r} patches no single edges: it patches what nodes write, "
+            "with everything downstream recomputed. Ask for edges, such as 'head -> logits'"
+        )
+    chosen = set(cells)
+    if significant_only:
+        stands_out = effects.measure(Measurement(), only=np.array([], dtype=np.intp)).significant
+        chosen = {edge for edge in chosen if stands_out[cells[edge]]}
+    if threshold is not None:
+        chosen = {edge for edge in chosen if abs(flat[cells[edge]]) >= threshold}
+    if top is not None:
+        ranked = sorted(chosen, key=lambda edge: (-abs(flat[cells[edge]]), edge))
+        chosen = set(ranked[:top])
+    known = {edge: Weight(float(flat[cell])) for edge, cell in cells.items()}
+    known |= _with_intervals(effects, {edge: cells[edge] for edge in chosen}, flat)
+    attrs = {key: effects.attrs[key] for key in _KEPT if key in effects.attrs}
+    attrs |= {"quantity": "effect", "helps": "negative"}
+    return Circuit(graph.shape, known, frozenset(chosen), {}, attrs)
+
+
+def edges_of_cells(
+    graph: ModelGraph, request: Request, values: xr.DataArray
+) -> Iterator[tuple[int, tuple[Edge, ...]]]:
+    """Yield the number of every filled cell, counted flat, with the edges that it patched.
+
+    Args:
+        graph: The model's graph.
+        request: What was asked.
+        values: Effects over the swept dimensions; empty cells are NaN.
+    """
+    match request:
+        case EdgesRequest(edges=edges):
+            found = [
+                Edge(cast(Writer, edge.sender.what), port)
+                for edge in edges
+                for port in _ports(graph, edge.receiver.what)
+            ]
+            yield 0, tuple(dict.fromkeys(found))
+        case PathRequest(steps=steps):
+            readers = [
+                _reader(graph, step, prefix)
+                for step, prefix in zip(steps, _prefixes(steps), strict=True)
+            ]
+            for cell, point in _points(values):
+                yield cell, _edges(graph, [read(point) for read in readers])
+        case _:
+            raise CircuitError(f"cannot read edges from the request {request!r}")
+
+
+# -- one cell --------------------------------------------------------------------------------------
+
+
+def _points(values: xr.DataArray) -> Iterator[tuple[int, Point]]:
+    """Yield the number and the coordinates of every filled cell."""
+    dims = [str(dim) for dim in values.dims]
+    along = [values[dim].to_numpy().tolist() for dim in dims]
+    alone = {str(name): coord.item() for name, coord in values.coords.items() if coord.ndim == 0}
+    array = values.to_numpy()
+    for cell, index in enumerate(np.ndindex(*array.shape)):
+        if np.isfinite(array[index]):
+            at = {dim: along[axis][index[axis]] for axis, dim in enumerate(dims)}
+            yield cell, alone | at
+
+
+@dataclass(frozen=True, slots=True)
+class _Sites:
+    """The nodes or ports of one step of a path."""
+
+    whats: tuple[Writer | Port, ...]
+
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        nodes = (what.node if isinstance(what, Port) else what for what in self.whats)
+        return tuple(dict.fromkeys(cast(Writer, node) for node in nodes))
+
+
+def _edges(graph: ModelGraph, steps: Sequence[_Sites]) -> tuple[Edge, ...]:
+    found: list[Edge] = []
+    senders = steps[0].writers
+    for step in steps[1:]:
+        ports = [cast(Port, what) for what in step.whats]
+        edges = [
+            Edge(sender, port)
+            for port in ports
+            for sender in senders
+            if graph.precedes(sender, port)
+        ]
+        found += edges
+        senders = tuple(dict.fromkeys(cast(Writer, edge.receiver.node) for edge in edges))
+    return tuple(dict.fromkeys(found))
+
+
+def _prefixes(steps: Sequence[Term]) -> list[str]:
+    """Return how the coordinates of each step begin: nothing for the senders."""
+    swept = [number for number, step in enumerate(steps) if number and not isinstance(step, Joint)]
+    many = len(swept) > 1
+    return [
+        "" if number == 0 else f"receiver{number}" if many else "receiver"
+        for number in range(len(steps))
+    ]
+
+
+def _reader(graph: ModelGraph, term: Term, prefix: str) -> Callable[[Point], _Sites]:
+    """Return a function from a cell's coordinates to the nodes or ports of one step."""
+    dim = f"{prefix}_" if prefix else ""
+    listed = prefix or "sender"
+    match term:
+        case Joint(sites=sites):
+            fixed = _resolve(graph, sites, bool(prefix))
+            return lambda _: fixed
+        case Sweep(items=items):
+            by_name = {str(item): _resolve(graph, item.sites, bool(prefix)) for item in items}
+            return lambda point: _listed(by_name, _at(point, listed))
+        case Every(kind="head", port=port):
+            return lambda point: _head(_at(point, f"{dim}layer"), _at(point, f"{dim}head"), port)
+        case Every(kind="kv", port=port):
+            name: Literal["k", "v"] = "k" if port == "k" else "v"
+            return lambda point: _resolve(
+                graph,
+                [Site(KVPort(_at(point, f"{dim}layer"), _at(point, f"{dim}kv_head"), name))],
+                receives=True,
+            )
+        case Every(kind="mlp"):
+            return lambda point: _mlp(_at(point, f"{dim}layer"), receives=bool(prefix))
+        case Every(kind="node"):
+            return lambda point: _Sites((cast(Writer, parse_node(_at(point, listed))),))
+        case Every(kind="port"):
+            return lambda point: _Sites((parse_port(_at(point, listed)),))
+        case Every():
+            raise CircuitError(f"cannot read edges from a sweep over {term}")
+        case _:
+            assert_never(term)
+
+
+def _at(point: Point, name: str) -> Any:
+    if name not in point:
+        raise CircuitError(
+            f"the effects have no coordinate {name!r}, which their request sweeps over: "
+            "were they averaged or cut by hand?"
+        )
+    return point[name]
+
+
+def _listed(by_name: Mapping[str, _Sites], name: str) -> _Sites:
+    if name not in by_name:
+        raise CircuitError(
+            f"the effects have a cell {name!r}, but their request lists {', '.join(by_name)}"
+        )
+    return by_name[name]
+
+
+def _head(layer: int, head: int, port: Any) -> _Sites:
+    node = Head(layer, head)
+    return _Sites((Port(node, port) if port else node,))
+
+
+def _mlp(layer: int, receives: bool) -> _Sites:
+    node = MLP(layer)
+    return _Sites((node.port if receives else node,))
+
+
+def _resolve(graph: ModelGraph, sites: Sequence[Site], receives: bool) -> _Sites:
+    """Return the nodes that send, or the ports that receive."""
+    if receives:
+        return _Sites(tuple(port for site in sites for port in _ports(graph, site.what)))
+    return _Sites(tuple(cast(Writer, site.what) for site in sites))
+
+
+def _ports(graph: ModelGraph, what: Node | Port | KVPort) -> list[Port]:
+    """Return the ports that a receiver means; a key-value head is one per head of its group."""
+    match what:
+        case KVPort(layer=layer, kv_head=kv_head, name=name):
+            heads = graph.shape.heads_of_group(kv_head)
+            return [Port(Head(layer, head), name) for head in heads]
+        case Port() | MLP() | Logits():
+            return [receiver_port(what)]
+        case Embed() | Head():
+            raise CircuitError(f"{what} is no receiver")
+        case _:
+            assert_never(what)
+
+
+# -- what the effects carry ------------------------------------------------------------------------
+
+
+def _shape(effects: Effects) -> ModelShape:
+    text = effects.attrs.get("shape")
+    if text is None:
+        raise CircuitError(
+            "these effects do not say which model they are of: give shape=ModelShape(...)"
+        )
+    try:
+        return read_shape(json.loads(text) if isinstance(text, str) else text)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CircuitError(f"cannot read the model's shape from {text!r}: {error}") from None
+
+
+def _request(effects: Effects) -> Request:
+    text = effects.attrs.get("request")
+    if not text:
+        raise CircuitError("these effects do not say what was patched: they have no request")
+    try:
+        return parse(str(text))
+    except (RequestError, NodeError) as error:
+        raise CircuitError(f"cannot tell which edges were patched: {error}") from None
+
+
+def _strongest_cells(
+    cells: Iterator[tuple[int, tuple[Edge, ...]]], flat: NDArray[np.float64]
+) -> dict[Edge, int]:
+    """Return for every edge the cell that says most about it."""
+    found: dict[Edge, int] = {}
+    for cell, edges in cells:
+        for edge in edges:
+            if edge not in found or abs(flat[cell]) > abs(flat[found[edge]]):
+                found[edge] = cell
+    return found
+
+
+def _with_intervals(
+    effects: Effects, cells: Mapping[Edge, int], flat: NDArray[np.float64]
+) -> dict[Edge, Weight]:
+    """Return the weights of some edges with their intervals, where there are prompts for that."""
+    if effects.n_prompts < 2 or not cells:
+        return {edge: Weight(float(flat[cell])) for edge, cell in cells.items()}
+    asked = np.unique(np.fromiter(cells.values(), dtype=np.intp))
+    measured = effects.measure(Measurement(), only=asked)
+    weights = {}
+    for edge, cell in cells.items():
+        low, high = float(measured.ci_low[cell]), float(measured.ci_high[cell])
+        there = np.isfinite(low) and np.isfinite(high)
+        weights[edge] = Weight(float(flat[cell]), low if there else None, high if there else None)
+    return weights

@@ -1,0 +1,268 @@
+"""Plans as pictures: a grid of heads and MLPs per run, coloured by what happens to each node."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+from circuitgraph.draw.boards import (
+    Measures,
+    board_canvas,
+    legend_canvas,
+    recording_canvas,
+)
+from circuitgraph.draw.drawing import Drawing
+from circuitgraph.draw.looks import LOOKS, Look
+from circuitgraph.draw.phrases import listed, some
+from circuitgraph.draw.steps import (
+    Board,
+    boards_of,
+    differing,
+    find_cell,
+    with_differences,
+)
+from circuitgraph.draw.tiles import Canvas, stacked, tiles_dot, wrapped
+from circuitgraph.errors import PlanError
+from circuitgraph.nodes import Node
+from circuitgraph.plan import Cell, Plan
+
+__all__ = ["compared_boards", "draw_plan", "draw_plans", "look_words", "plan_notes", "plan_title"]
+
+_BETWEEN = 22.0
+_ASIDE = 74.0
+_WIDEST = 820.0
+KEPT = "thick border: recorded, or read by the metric"
+DIFFERENT = "dashed frame: differs between the plans"
+
+
+def draw_plan(
+    plan: Plan,
+    *,
+    cell: int | str | None = None,
+    title: str | None = None,
+    legend: bool = True,
+) -> Drawing:
+    """Return a picture of a plan: what happens to every node, run by run.
+
+    Every run is a grid, layers from below to above, heads to the right, the MLP beside them; the
+    clean and corrupt recordings stand at the left, small. Colours, symbols and the words below say
+    who is set, frozen, recomputed, patched and recorded.
+
+    Args:
+        plan: What to draw.
+        cell: Which cell of a sweep, by number or by name (``"9.9 -> logits"``); the first by
+            default.
+        title: The line above the picture; None takes the request. An empty text leaves it out.
+        legend: Explain colours and symbols below the picture.
+
+    Raises:
+        PlanError: A plan without cells, or no such cell.
+
+    Example:
+        >>> from circuitgraph.compiler import compile
+        >>> from circuitgraph.graph import ModelGraph, ModelShape
+        >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
+        >>> draw_plan(compile(graph, "5.5 -> 8.6.v => logits"))
+        Drawing: 5.5 -> 8.6.v => logits, variant mlps: 1 send: 5.5 speaks as in the corrupt run; ...
+    """
+    chosen = find_cell(plan, cell)
+    boards = boards_of(plan, chosen)
+    heading = plan_title(plan) if title is None else title
+    return _drawing([(plan, "", boards)], heading, plan_notes(plan, chosen), legend)
+
+
+def draw_plans(
+    plans: Sequence[Plan] | Mapping[str, Plan],
+    *,
+    cell: int | str | None = None,
+    title: str | None = None,
+    legend: bool = True,
+) -> Drawing:
+    """Return a picture of several plans, one row each, with frames around what differs.
+
+    Args:
+        plans: Plans for one model, such as those of two variants; a mapping names them, otherwise
+            they are named by what sets them apart (variant, mode, source or request).
+        cell: Which cell of a sweep, as for `draw_plan`.
+        title: The line above the picture; None takes the requests.
+        legend: Explain colours and symbols below the picture.
+
+    Raises:
+        PlanError: No plans, plans for different models, or no such cell.
+
+    Example:
+        >>> from circuitgraph.compiler import compile
+        >>> from circuitgraph.graph import ModelGraph, ModelShape
+        >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
+        >>> both = [compile(graph, "5.5 -> 8.6.v => logits", v) for v in ("mlps", "single-pass")]
+        >>> draw_plans(both)
+        Drawing: 5.5 -> 8.6.v => logits: mlps and single-pass differ in 1 send at MLPs 5–7
+    """
+    rows, said = compared_boards(plans, cell)
+    requests = dict.fromkeys(str(plan.request) for plan, _, _ in rows)
+    heading = "; ".join(requests) if title is None else title
+    return _drawing(rows, heading, said, legend)
+
+
+def compared_boards(
+    plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | None = None
+) -> tuple[list[tuple[Plan, str, tuple[Board, ...]]], list[str]]:
+    """Return the boards of several plans with what differs framed, and that in words.
+
+    Raises:
+        PlanError: No plans, plans for different models, or no such cell.
+    """
+    named = (
+        dict(plans) if isinstance(plans, Mapping) else dict(zip(_names(plans), plans, strict=True))
+    )
+    if not named:
+        raise PlanError("nothing to draw: there are no plans")
+    first = next(iter(named.values()))
+    if any(plan.graph != first.graph for plan in named.values()):
+        raise PlanError("plans for different models cannot be drawn side by side")
+    rows = {name: boards_of(plan, find_cell(plan, cell)) for name, plan in named.items()}
+    marked: dict[str, list[Board]] = {name: [] for name in named}
+    said: list[str] = []
+    for step in zip_longest(*rows.values()):
+        there = [board for board in step if board is not None]
+        frames: frozenset[Node] = frozenset()
+        for other in there[1:]:
+            frames |= differing(there[0], other)
+        for name, board in zip(named, step, strict=True):
+            if board is not None:
+                marked[name].append(with_differences(board, frames))
+        if len(there) < len(step):
+            lone = listed(name for name, board in zip(named, step, strict=True) if board)
+            said.append(f"only {lone} has {there[0].title}")
+        elif frames:
+            said.append(f"{listed(named)} differ in {there[0].title} at {_nodes(frames)}")
+    if not said:
+        said = [f"{listed(named)} do the same"] if len(named) > 1 else []
+    return [(named[name], name, tuple(marked[name])) for name in named], said
+
+
+def plan_title(plan: Plan) -> str:
+    """Return request and variant."""
+    return f"{plan.request}, variant {plan.variant}"
+
+
+def plan_notes(plan: Plan, cell: Cell) -> list[str]:
+    """Return what to say of a plan beside its runs: which cell this is, and what all cost."""
+    notes = []
+    if plan.axes:
+        swept = " × ".join(f"{axis.dim} {len(axis.values)}" for axis in plan.axes)
+        notes.append(f"{cell.name}, one of {len(plan.cells)} cells over {swept}")
+    if plan.mode != "set":
+        notes.append(f"mode {plan.mode}")
+    return notes
+
+
+def look_words(plan: Plan, boards: Sequence[Board]) -> list[tuple[Look, str]]:
+    """Return the looks that some boards have, each with what the legend says of it."""
+    spots = [spot for board in boards for spot in board.spots.values()]
+    there = {spot.look for spot in spots if not (spot.look == "idle" and spot.kept)}
+    source = "corrupt" if plan.source == "given" else plan.source
+    words = {look: paint.words.format(source) for look, paint in LOOKS.items()}
+    if plan.source in ("zero", "given"):
+        words["corrupt"] = f"sender: set to {'zero' if plan.source == 'zero' else 'what was given'}"
+    return [(look, words[look]) for look in LOOKS if look in there]
+
+
+# -- the picture -----------------------------------------------------------------------------------
+
+
+def _drawing(
+    rows: Sequence[tuple[Plan, str, tuple[Board, ...]]],
+    heading: str,
+    notes: Sequence[str],
+    legend: bool,
+) -> Drawing:
+    plan = rows[0][0]
+    measures = Measures.of(plan.graph.shape)
+    bodies, shown = [], ""
+    for row_plan, name, boards in rows:
+        bodies.append(_row(row_plan, name, boards, measures, first=row_plan.source != shown))
+        shown = row_plan.source
+    width = max(body.width for body in bodies)
+    parts, top = [], 0.0
+    if heading:
+        parts.append(_heading(heading, width))
+        top = parts[-1].height + 3.0
+    for said in notes:
+        parts.append(wrapped(said, width, 0.0, top, 9.0, faint=True))
+        top = parts[-1].height + 1.0
+    top += 9.0 if parts else 0.0
+    for body in bodies:
+        parts.append(body.moved(0.0, top))
+        top = parts[-1].height + 20.0
+    if legend:
+        every = [board for _, _, row in rows for board in row]
+        spots = [spot for board in every for spot in board.spots.values()]
+        key = legend_canvas(
+            look_words(plan, every),
+            width,
+            kept=KEPT if any(spot.kept for spot in spots) else "",
+            differs=DIFFERENT if any(spot.differs for spot in spots) else "",
+        )
+        parts.append(key.moved(0.0, top))
+    first = next((board for board in rows[0][2] if not board.recording), rows[0][2][-1])
+    said = "; ".join(notes) if len(rows) > 1 else f"{first.title}: {first.words}"
+    caption = ": ".join(filter(None, (heading, said)))
+    return Drawing(tiles_dot(stacked(parts)), caption)
+
+
+def _heading(heading: str, width: float, size: float = 13.0) -> Canvas:
+    lines = wrapped(heading, width, 0.0, 0.0, size)
+    return replace(lines, texts=tuple(replace(line, bold=True) for line in lines.texts))
+
+
+def _row(plan: Plan, name: str, boards: Sequence[Board], measures: Measures, first: bool) -> Canvas:
+    """Return the boards of one plan, in as many lines as fit a page."""
+    runs = [board for board in boards if not board.recording]
+    parts, top = [], 0.0
+    if name:
+        parts += [_heading(name, _ASIDE, 11.0)]
+        parts += [
+            wrapped(variant_words(plan), _ASIDE, 0.0, parts[-1].height + 3.0, 7.5, faint=True)
+        ]
+        top = parts[-1].height + 14.0
+    if first:
+        recordings = [board for board in boards if board.recording]
+        parts.append(recording_canvas(plan.graph, recordings, measures, words=True).moved(0.0, top))
+    left = _ASIDE + 12.0
+    fits = max(1, int((_WIDEST - left + _BETWEEN) // (measures.width + _BETWEEN)))
+    top = 0.0
+    for start in range(0, len(runs), fits):
+        bottom = top
+        for at, board in enumerate(runs[start : start + fits]):
+            drawn = board_canvas(plan.graph, board, measures, words=True)
+            parts.append(drawn.moved(left + at * (measures.width + _BETWEEN), top))
+            bottom = max(bottom, parts[-1].height)
+        top = bottom + 16.0
+    return stacked(parts)
+
+
+def variant_words(plan: Plan) -> str:
+    """Return what direct paths may pass through under a plan's variant."""
+    match plan.variant:
+        case "mlps":
+            return "direct paths may pass through MLPs"
+        case "single-pass":
+            return "direct paths pass through nothing"
+        case variant:
+            return f"direct paths may pass through {some(sorted(variant.nodes))}"
+
+
+def _names(plans: Sequence[Plan]) -> list[str]:
+    """Return names for plans: what sets them apart, or their numbers."""
+    for key in ("variant", "mode", "source", "request"):
+        names = [str(getattr(plan, key)) for plan in plans]
+        if len(set(names)) == len(names):
+            return names
+    return [f"plan {number}" for number in range(1, len(plans) + 1)]
+
+
+def _nodes(nodes: frozenset[Node]) -> str:
+    ordered = sorted(nodes)
+    named = some(ordered)
+    bars = [str(node) for node in ordered if str(node) in ("embed", "logits")]
+    return listed(filter(None, [named, *bars]))
