@@ -17,15 +17,24 @@ def build(shape: str, device: str, dtype: torch.dtype) -> Any:
             config, architecture = GPT2Config(), "GPT2LMHeadModel"
         case "smollm2-135m":
             config = LlamaConfig(
-                hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-                num_attention_heads=9, num_key_value_heads=3, vocab_size=49152,
-                tie_word_embeddings=True, rope_theta=100_000.0,
+                hidden_size=576,
+                intermediate_size=1536,
+                num_hidden_layers=30,
+                num_attention_heads=9,
+                num_key_value_heads=3,
+                vocab_size=49152,
+                tie_word_embeddings=True,
+                rope_theta=100_000.0,
             )
             architecture = "LlamaForCausalLM"
         case "llama-3-8b":
             config = LlamaConfig(
-                hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-                num_attention_heads=32, num_key_value_heads=8, vocab_size=128256,
+                hidden_size=4096,
+                intermediate_size=14336,
+                num_hidden_layers=32,
+                num_attention_heads=32,
+                num_key_value_heads=8,
+                vocab_size=128256,
                 rope_theta=500_000.0,
             )
             architecture = "LlamaForCausalLM"
@@ -52,9 +61,7 @@ def prompts(model: Any, n_prompts: int, n_pos: int, device: str) -> dict[str, An
     clean = torch.randint(0, vocab, (n_prompts, n_pos), generator=generator)
     corrupt = clean.clone()
     changed = [position for position in (2, 4, 11) if position < n_pos]
-    corrupt[:, changed] = torch.randint(
-        0, vocab, (n_prompts, len(changed)), generator=generator
-    )
+    corrupt[:, changed] = torch.randint(0, vocab, (n_prompts, len(changed)), generator=generator)
     answers = torch.randint(0, vocab, (2, n_prompts), generator=generator)
     answers[1] = torch.where(answers[0] == answers[1], (answers[1] + 1) % vocab, answers[1])
     return {

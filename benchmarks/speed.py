@@ -152,8 +152,14 @@ def run_work(key: str, args: argparse.Namespace, models: dict[Any, Any]) -> Row:
 
     def experiment() -> Any:
         made = cg.Experiment(
-            model, data["clean"], data["corrupt"], metric, {"end": data["end"]},
-            memory_budget=args.budget, self_check=False, progress=False,
+            model,
+            data["clean"],
+            data["corrupt"],
+            metric,
+            {"end": data["end"]},
+            memory_budget=args.budget,
+            self_check=False,
+            progress=False,
         )
         made.clean_metric  # noqa: B018  # records
         return made
@@ -166,9 +172,7 @@ def run_work(key: str, args: argparse.Namespace, models: dict[Any, Any]) -> Row:
     exp = experiment()
     exp.patch(work.request, work.variant)  # warm up
     recordings, exp = timed(experiment, args.device, args.repeat)
-    sweep, effects = timed(
-        lambda: exp.patch(work.request, work.variant), args.device, args.repeat
-    )
+    sweep, effects = timed(lambda: exp.patch(work.request, work.variant), args.device, args.repeat)
     peak = None if before is None else torch.cuda.max_memory_allocated() - before
 
     plan = exp.plan(work.request, work.variant)
@@ -205,17 +209,35 @@ def run_work(key: str, args: argparse.Namespace, models: dict[Any, Any]) -> Row:
     rate = matrix_rate(args.device, dtype)
     flops = needed_flops(exp, work)
     return Row(
-        work.name, work.shape, args.device, str(dtype).removeprefix("torch."), args.prompts,
-        args.positions, len(cells), baseline, len(senders), recordings, sweep,
-        baseline / (recordings + sweep), baseline / sweep, difference, scale, flops, rate,
-        flops / rate / (recordings + sweep), peak, str(args.budget),
+        work.name,
+        work.shape,
+        args.device,
+        str(dtype).removeprefix("torch."),
+        args.prompts,
+        args.positions,
+        len(cells),
+        baseline,
+        len(senders),
+        recordings,
+        sweep,
+        baseline / (recordings + sweep),
+        baseline / sweep,
+        difference,
+        scale,
+        flops,
+        rate,
+        flops / rate / (recordings + sweep),
+        peak,
+        str(args.budget),
     )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("works", nargs="*", help=f"of {', '.join(WORKS)}; all but llama8b by default")
+    parser.add_argument(
+        "works", nargs="*", help=f"of {', '.join(WORKS)}; all but llama8b by default"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--prompts", type=int, default=25)
     parser.add_argument("--positions", type=int, default=21)
@@ -227,8 +249,12 @@ def main() -> None:
     works = args.works or [key for key in WORKS if key != "llama8b-mlps"]
     models: dict[Any, Any] = {}
     rows = []
-    device = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor()
-    print(f"{device or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    device = (
+        torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor()
+    )
+    print(
+        f"{device or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     for key in works:
         row = run_work(key, args, models)
         rows.append(asdict(row))

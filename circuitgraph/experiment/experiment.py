@@ -29,13 +29,17 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.metrics import Prompts, as_metric
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
-from circuitgraph.request import Mode, Request, Variant, positions_in
+from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
 
 __all__ = ["Experiment"]
 
 Asked = str | Request | Edge | Iterable[Edge]
 EngineName = Literal["fast", "reference"]
 ENGINES: tuple[EngineName, ...] = ("fast", "reference")
+
+
+PLANS_KEPT_UP_TO = 5000
+"""Plans of more cells are compiled anew each time rather than kept."""
 
 
 class Experiment:
@@ -122,6 +126,7 @@ class Experiment:
         self._self_check = self_check
         self._progress = progress
         self._engines: dict[str, Any] = {}
+        self._plans: dict[Any, Plan] = {}
         if not allow_no_difference:
             self._check_difference()
 
@@ -179,13 +184,19 @@ class Experiment:
             RequestError: The request cannot be read, or names a position that is not known.
             NodeError: A node is not in the model, or a sender does not come before its receiver.
         """
+        asked = as_request(request)
+        key = (asked, variant, mode, source)
+        if key in self._plans:
+            return self._plans[key]
         plan = compile_request(
-            self.graph, request, variant, mode=mode, source=source, n_positions=self._setup.n_pos
+            self.graph, asked, variant, mode=mode, source=source, n_positions=self._setup.n_pos
         )
         problems = Problems()
         for name in positions_in(plan.request):
             problems.add(self._setup.positions.problem(name))
         problems.raise_if_any(f"cannot patch {str(plan.request)!r}")
+        if len(plan.cells) <= PLANS_KEPT_UP_TO:
+            self._plans[key] = plan
         return plan
 
     def patch(

@@ -67,6 +67,7 @@ class FastEngine:
         self.self_check = self_check
         self.blocks = Blocks(setup.model)
         self._budget = memory_budget
+        self._last: Schedule | None = None
         self.budget = parse_budget(memory_budget, setup.clean.device)
 
     def with_setup(self, setup: Setup) -> "FastEngine":
@@ -150,8 +151,10 @@ class FastEngine:
     # -- running --------------------------------------------------------------------------------
 
     def schedule(self, plan: Plan) -> Schedule:
-        """Return what would be run for a plan."""
-        return make_schedule(plan, self.passes)
+        """Return what would be run for a plan; the last one asked for is kept."""
+        if self._last is None or self._last.plan is not plan:
+            self._last = make_schedule(plan, self.passes)
+        return self._last
 
     def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell prompt"]]]:
         """Yield numbers of cells in the plan and their metric, per prompt, as they come.
@@ -169,7 +172,9 @@ class FastEngine:
             yield from self.reference.run(plan)
             return
         for cells in self.batches(plan):
-            part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
+            part = plan
+            if len(cells) < len(plan.cells):
+                part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
             with torch.no_grad():
                 values = self.run_schedule(self.schedule(part))
             yield cells, values

@@ -1,0 +1,166 @@
+"""How time and memory grow with senders, prompts, sequence length and layers: a table and a plot.
+
+Run ``python -m benchmarks.growth --help``. Everything but one thing is held fixed in each series.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+import circuitgraph as cg
+from benchmarks.models import prompts
+
+
+def model_of(n_layers: int, device: str) -> Any:
+    """Return a GPT-2 of GPT-2 small's width with some layers."""
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    config = GPT2Config(n_layer=n_layers, vocab_size=5000)
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).to(device).eval().requires_grad_(False)
+    return build_bridge_from_module(model, "GPT2LMHeadModel", hf_config=model.config).to(device)
+
+
+def measure(
+    model: Any, request: str, n_prompts: int, n_pos: int, device: str, budget: str | None
+) -> dict[str, float]:
+    """Return seconds of recording and sweep, and peak bytes above the model's own."""
+    data = prompts(model, n_prompts, n_pos, device)
+    metric = cg.LogitDiff(data["correct"], data["incorrect"], data["end"])
+
+    def experiment() -> cg.Experiment:
+        made = cg.Experiment(
+            model,
+            data["clean"],
+            data["corrupt"],
+            metric,
+            {"end": data["end"]},
+            memory_budget=budget,
+            progress=False,
+        )
+        made.clean_metric  # noqa: B018  # records
+        return made
+
+    cuda = device.startswith("cuda")
+    base = 0
+    if cuda:
+        torch.cuda.empty_cache()
+        base = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    experiment().patch(request)
+    records, sweeps = [], []
+    for _ in range(3):
+        records.append(timed(experiment, cuda))
+        exp = experiment()
+        exp.plan(request)
+        sweeps.append(timed(lambda: exp.patch(request), cuda))
+    peak = torch.cuda.max_memory_allocated() - base if cuda else 0
+    return {"record_s": median(records), "sweep_s": median(sweeps), "peak_bytes": float(peak)}
+
+
+def timed(run: Callable[[], Any], cuda: bool) -> float:
+    """Return how long a function takes."""
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, print a table, and draw the plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--budget", default=None)
+    parser.add_argument("--json", default=None)
+    parser.add_argument("--plot", default=None, help="an HTML file")
+    args = parser.parse_args()
+    values = "{} -> 8.6.v => logits"
+    series: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    twelve = model_of(12, args.device)
+
+    def add(name: str, x: int, found: dict[str, float]) -> None:
+        series.setdefault(name, []).append((x, found))
+        print(
+            f"{name:40} {x:6d}  record {found['record_s']:8.4f} s  sweep {found['sweep_s']:8.4f} s"
+            f"  peak {found['peak_bytes'] / 2**30:6.2f} GiB",
+            flush=True,
+        )
+
+    for n in (12, 24, 48, 96):
+        names = ", ".join(f"{at // 12}.{at % 12}" for at in range(n))
+        add(
+            "senders, [...] -> 8.6.v => logits",
+            n,
+            measure(twelve, values.format(f"[{names}]"), 10, 21, args.device, args.budget),
+        )
+    for n in (5, 10, 20, 40):
+        add(
+            "prompts, head -> logits",
+            n,
+            measure(twelve, "head -> logits", n, 21, args.device, args.budget),
+        )
+    some = "[0.0, 1.1, 2.2, 3.3, 4.4, 5.5, 6.6, 7.7]"
+    for n in (12, 24, 48, 96):
+        add(
+            "positions, 8 heads -> 8.6.v => logits",
+            n,
+            measure(twelve, values.format(some), 10, n, args.device, args.budget),
+        )
+    for n in (3, 6, 12, 24):
+        add(
+            "layers, head -> logits",
+            n,
+            measure(model_of(n, args.device), "head -> logits", 10, 21, args.device, args.budget),
+        )
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(series, file, indent=1)
+    if args.plot:
+        plot(series, args.plot)
+
+
+def plot(series: dict[str, list[tuple[int, dict[str, float]]]], path: str) -> None:
+    """Draw seconds against size, one panel per series, on logarithmic axes."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=len(series), subplot_titles=list(series))
+    for column, points in enumerate(series.values(), start=1):
+        sizes = [x for x, _ in points]
+        times = [found["record_s"] + found["sweep_s"] for _, found in points]
+        straight = [times[0] * x / sizes[0] for x in sizes]
+        first = column == 1
+        figure.add_trace(
+            go.Scatter(x=sizes, y=times, name="measured", line_color="#0072B2", showlegend=first),
+            row=1,
+            col=column,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=sizes,
+                y=straight,
+                name="linear",
+                line_dash="dot",
+                line_color="#999999",
+                showlegend=first,
+            ),
+            row=1,
+            col=column,
+        )
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(type="log", title_text="seconds")
+    figure.write_html(path)
+
+
+if __name__ == "__main__":
+    main()
