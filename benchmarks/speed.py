@@ -158,7 +158,6 @@ def run_work(key: str, args: argparse.Namespace, models: dict[Any, Any]) -> Row:
             metric,
             {"end": data["end"]},
             memory_budget=args.budget,
-            self_check=False,
             progress=False,
         )
         made.clean_metric  # noqa: B018  # records

@@ -1,7 +1,6 @@
 """One tiny random model of each family, made from its Hugging Face config, offline."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +28,18 @@ class Family:
     model: str
     options: dict[str, Any]
     dtype: torch.dtype = torch.float64
-    after: Callable[[Any], None] | None = None
 
     @functools.cache  # noqa: B019  # a handful of tiny models, kept for the whole session
     def bridge(self) -> Any:
-        """Return the model as a bridge, with weights large enough that every patch matters."""
-        import transformers
+        """Return the model as a bridge."""
         from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+        model = self.module()
+        return build_bridge_from_module(model, architecture=self.model, hf_config=model.config)
+
+    def module(self) -> Any:
+        """Return the model itself, with weights large enough that every patch matters."""
+        import transformers
 
         config = getattr(transformers, self.config)(**{**COMMON, **self.options})
         config._attn_implementation = "eager"
@@ -51,7 +55,7 @@ class Family:
                     weight.copy_(0.4 * noise)
                 else:
                     weight.copy_(weight + 0.2 * noise)
-        return build_bridge_from_module(model, architecture=self.model, hf_config=model.config)
+        return model
 
 
 def _llama_like(**more: Any) -> dict[str, Any]:
@@ -67,31 +71,171 @@ def _llama_like(**more: Any) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family("GPT-2", "GPT2Config", "GPT2LMHeadModel", {"n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 64}),
-    Family("GPT-NeoX", "GPTNeoXConfig", "GPTNeoXForCausalLM", {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64}),
-    Family("GPT-NeoX, sequential", "GPTNeoXConfig", "GPTNeoXForCausalLM", {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64, "use_parallel_residual": False}),
-    Family("GPT-Neo", "GPTNeoConfig", "GPTNeoForCausalLM", {"hidden_size": 16, "num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 4, "max_position_embeddings": 64}),
-    Family("GPT-J", "GPTJConfig", "GPTJForCausalLM", {"n_embd": 16, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_positions": 64}),
-    Family("OPT", "OPTConfig", "OPTForCausalLM", {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64, "word_embed_proj_dim": 16}),
-    Family("BLOOM", "BloomConfig", "BloomForCausalLM", {"hidden_size": 16, "n_layer": 3, "n_head": 4}),
-    Family("Falcon", "FalconConfig", "FalconForCausalLM", {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "alibi": False, "new_decoder_architecture": False, "multi_query": True}),
-    Family("MPT", "MptConfig", "MptForCausalLM", {"d_model": 16, "n_heads": 4, "n_layers": 3, "max_seq_len": 64}),
+    Family(
+        "GPT-2",
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        {"n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 64},
+    ),
+    Family(
+        "GPT-NeoX",
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        {
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+        },
+    ),
+    Family(
+        "GPT-NeoX, sequential",
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        {
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "use_parallel_residual": False,
+        },
+    ),
+    Family(
+        "GPT-Neo",
+        "GPTNeoConfig",
+        "GPTNeoForCausalLM",
+        {
+            "hidden_size": 16,
+            "num_layers": 4,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 2]],
+            "window_size": 4,
+            "max_position_embeddings": 64,
+        },
+    ),
+    Family(
+        "GPT-J",
+        "GPTJConfig",
+        "GPTJForCausalLM",
+        {"n_embd": 16, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_positions": 64},
+    ),
+    Family(
+        "OPT",
+        "OPTConfig",
+        "OPTForCausalLM",
+        {
+            "hidden_size": 16,
+            "ffn_dim": 24,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 16,
+        },
+    ),
+    Family(
+        "BLOOM", "BloomConfig", "BloomForCausalLM", {"hidden_size": 16, "n_layer": 3, "n_head": 4}
+    ),
+    Family(
+        "Falcon",
+        "FalconConfig",
+        "FalconForCausalLM",
+        {
+            "hidden_size": 16,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "alibi": False,
+            "new_decoder_architecture": False,
+            "multi_query": True,
+        },
+    ),
+    Family(
+        "MPT",
+        "MptConfig",
+        "MptForCausalLM",
+        {"d_model": 16, "n_heads": 4, "n_layers": 3, "max_seq_len": 64},
+    ),
     Family("Llama", "LlamaConfig", "LlamaForCausalLM", _llama_like()),
-    Family("Mistral", "MistralConfig", "MistralForCausalLM", _llama_like(sliding_window=4, head_dim=4)),
-    Family("Mixtral", "MixtralConfig", "MixtralForCausalLM", _llama_like(num_local_experts=4), torch.float32),
+    Family(
+        "Mistral", "MistralConfig", "MistralForCausalLM", _llama_like(sliding_window=4, head_dim=4)
+    ),
+    Family(
+        "Mixtral",
+        "MixtralConfig",
+        "MixtralForCausalLM",
+        _llama_like(num_local_experts=4),
+        torch.float32,
+    ),
     Family("Qwen2", "Qwen2Config", "Qwen2ForCausalLM", _llama_like()),
     Family("Qwen3", "Qwen3Config", "Qwen3ForCausalLM", _llama_like(head_dim=4)),
-    Family("Gemma 2", "Gemma2Config", "Gemma2ForCausalLM", _llama_like(head_dim=4, sliding_window=4, query_pre_attn_scalar=4)),
-    Family("Gemma 3", "Gemma3TextConfig", "Gemma3ForCausalLM", _llama_like(head_dim=4, sliding_window=4, query_pre_attn_scalar=4)),
+    Family(
+        "Gemma 2",
+        "Gemma2Config",
+        "Gemma2ForCausalLM",
+        _llama_like(head_dim=4, sliding_window=4, query_pre_attn_scalar=4),
+    ),
+    Family(
+        "Gemma 3",
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        _llama_like(head_dim=4, sliding_window=4, query_pre_attn_scalar=4),
+    ),
     Family("Phi", "PhiConfig", "PhiForCausalLM", _llama_like(num_key_value_heads=4)),
     Family("Phi-3", "Phi3Config", "Phi3ForCausalLM", _llama_like(pad_token_id=0)),
     Family("OLMo", "OlmoConfig", "OlmoForCausalLM", _llama_like()),
     Family("OLMo 2", "Olmo2Config", "Olmo2ForCausalLM", _llama_like()),
-    Family("StableLM", "StableLmConfig", "StableLmForCausalLM", _llama_like()),
+    Family("StableLM", "StableLmConfig", "StableLmForCausalLM", _llama_like(partial_rotary_factor=0.5)),
     Family("Cohere", "CohereConfig", "CohereForCausalLM", _llama_like(logit_scale=0.5)),
-    Family("Granite", "GraniteConfig", "GraniteForCausalLM", _llama_like(residual_multiplier=0.5, logits_scaling=2.0, attention_multiplier=0.5, embedding_multiplier=2.0)),
+    Family(
+        "Granite",
+        "GraniteConfig",
+        "GraniteForCausalLM",
+        _llama_like(
+            residual_multiplier=0.5,
+            logits_scaling=2.0,
+            attention_multiplier=0.5,
+            embedding_multiplier=2.0,
+        ),
+    ),
     Family("Starcoder 2", "Starcoder2Config", "Starcoder2ForCausalLM", _llama_like()),
-    Family("SmolLM3", "SmolLM3Config", "SmolLM3ForCausalLM", _llama_like(num_hidden_layers=4, pad_token_id=0)),
-    Family("gpt-oss", "GptOssConfig", "GptOssForCausalLM", _llama_like(head_dim=4, num_local_experts=4, num_experts_per_tok=2, sliding_window=4, num_hidden_layers=4), torch.float32),
-    Family("DeepSeek-V3", "DeepseekV3Config", "DeepseekV3ForCausalLM", _llama_like(num_key_value_heads=4, q_lora_rank=8, kv_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=6, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1, first_k_dense_replace=1, moe_intermediate_size=12), torch.float32),
+    Family(
+        "SmolLM3",
+        "SmolLM3Config",
+        "SmolLM3ForCausalLM",
+        _llama_like(num_hidden_layers=4, pad_token_id=0),
+    ),
+    Family(
+        "gpt-oss",
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        _llama_like(
+            head_dim=4,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=4,
+            num_hidden_layers=4,
+        ),
+        torch.float32,
+    ),
+    Family(
+        "DeepSeek-V3",
+        "DeepseekV3Config",
+        "DeepseekV3ForCausalLM",
+        _llama_like(
+            num_key_value_heads=4,
+            q_lora_rank=8,
+            kv_lora_rank=8,
+            qk_rope_head_dim=4,
+            qk_nope_head_dim=4,
+            v_head_dim=6,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_group=1,
+            topk_group=1,
+            first_k_dense_replace=1,
+            moe_intermediate_size=12,
+        ),
+        torch.float32,
+    ),
 )
