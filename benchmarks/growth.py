@@ -7,6 +7,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -60,7 +62,7 @@ def measure(
         records.append(timed(experiment, cuda))
         exp = experiment()
         exp.plan(request)
-        sweeps.append(timed(lambda: exp.patch(request), cuda))
+        sweeps.append(timed(partial(exp.patch, request), cuda))
     peak = torch.cuda.max_memory_allocated() - base if cuda else 0
     return {"record_s": median(records), "sweep_s": median(sweeps), "peak_bytes": float(peak)}
 
@@ -123,7 +125,7 @@ def main() -> None:
             measure(model_of(n, args.device), "head -> logits", 10, 21, args.device, args.budget),
         )
     if args.json:
-        with open(args.json, "w") as file:
+        with Path(args.json).open("w") as file:
             json.dump(series, file, indent=1)
     if args.plot:
         plot(series, args.plot)

@@ -9,8 +9,8 @@ SHAPES = ("gpt2-small", "smollm2-135m", "llama-3-8b")
 
 def build(shape: str, device: str, dtype: torch.dtype) -> Any:
     """Return a bridge over a Hugging Face model made from its config."""
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
     from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     match shape:
         case "gpt2-small":

@@ -1,4 +1,4 @@
-"""The three-step loop with plain hooks, as notebooks write it: what the fast engine is measured against.
+"""The three-step loop with plain hooks, as notebooks write it: what we are measured against.
 
 Clean and corrupt are recorded once. Then for each sender: a run in which every other head is frozen
 (and in the single-pass variant every MLP too) that records what the receivers read, and a run with
@@ -54,6 +54,9 @@ class Notebook:
             z[:, :, sender[1]] = self.corrupt[self.z_names[layer]][:, :, sender[1]]
         return z
 
+    def _freeze_mlp(self, name: str, value: Tensor, hook: Any) -> Tensor:
+        return self.clean[name]
+
     def frozen_run(
         self, sender: tuple[int, int], variant: str, keep: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,8 +68,7 @@ class Notebook:
 
         hooks = [(n, partial(self._freeze, at, sender)) for at, n in enumerate(self.z_names)]
         if variant == "single-pass":
-            for name in self.mlp_names:
-                hooks.append((name, lambda value, hook, name=name: self.clean[name]))
+            hooks += [(name, partial(self._freeze_mlp, name)) for name in self.mlp_names]
         hooks += [(name, partial(save, name)) for name in keep]
         logits = self.model.run_with_hooks(self.data["clean"], fwd_hooks=hooks)
         return logits, kept

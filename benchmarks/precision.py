@@ -1,6 +1,6 @@
 """How far bfloat16 answers are from the float32 answer: the fast engine beside the reference.
 
-Run ``python -m benchmarks.precision``. The same (bfloat16) weights are run in float32 for the truth.
+Run ``python -m benchmarks.precision``. The truth is the same (bfloat16) weights run in float32.
 """
 
 import argparse
@@ -63,9 +63,8 @@ def main() -> None:
             engine: np.sqrt(np.nanmean((rough[work, engine] - truth) ** 2)) / scale
             for engine in ("fast", "reference")
         }
-        print(
-            f"{work[0]:55} {work[1]:12} fast {errors['fast']:.4f}  reference {errors['reference']:.4f}"
-        )
+        parts = [f"{engine} {error:.4f}" for engine, error in errors.items()]
+        print(f"{work[0]:55} {work[1]:12} {'  '.join(parts)}")
 
 
 if __name__ == "__main__":

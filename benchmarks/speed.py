@@ -1,8 +1,8 @@
 """How much faster than the notebook loop, with the same numbers: one process, one table.
 
 Run ``python -m benchmarks.speed --help``. The baseline is `benchmarks.notebook`; on a slow machine
-``--sample 6`` times that many senders, spread over the layers, and scales up (the loop does the same
-work for every sender). Times are medians of ``--repeat`` runs after one warm-up.
+``--sample 6`` times that many senders, spread over the layers, and scales up (the loop does
+the same work for every sender). Times are medians of ``--repeat`` runs after one warm-up.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -251,9 +252,8 @@ def main() -> None:
     device = (
         torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor()
     )
-    print(
-        f"{device or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    print(f"{device or platform.machine()}, torch {torch.__version__}, {threads} threads")
     for key in works:
         row = run_work(key, args, models)
         rows.append(asdict(row))
@@ -267,7 +267,7 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        with open(args.json, "w") as file:
+        with Path(args.json).open("w") as file:
             json.dump(rows, file, indent=1)
 
 

@@ -6,7 +6,7 @@ room knows nothing of engines.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +23,7 @@ __all__ = [
     "Metric",
     "Probability",
     "Rank",
+    "Unbound",
     "as_metric",
 ]
 
@@ -30,6 +31,15 @@ Position = str | int | Int[Tensor, "prompt"] | Sequence[int]
 Tokens = Int[Tensor, "prompt"] | Sequence[int] | Sequence[str]
 
 
+@runtime_checkable
+class Unbound(Protocol):
+    """A metric as users write it, which has not met the prompts yet."""
+
+    def bind(self, prompts: "Prompts") -> "Metric":
+        """Return the metric fitted to the prompts, or raise what is wrong with it."""
+
+
+@runtime_checkable
 class Metric(Protocol):
     """What engines ask of a metric that has been bound to an experiment's prompts."""
 
@@ -44,9 +54,6 @@ class Metric(Protocol):
     @property
     def tokens(self) -> Int[Tensor, "prompt token"] | None:
         """The tokens whose logits are read; None where all are."""
-
-    def bind(self, prompts: "Prompts") -> "Metric":
-        """Return the metric fitted to the prompts, or raise what is wrong with it."""
 
     def measure(
         self, logits: Float[Tensor, "*row prompt read"], clean: Tensor | None = None
@@ -221,7 +228,8 @@ class LogitDiff:
     @property
     def tokens(self) -> Int[Tensor, "prompt token"] | None:
         """The right and the wrong token of each prompt."""
-        assert isinstance(self.correct, Tensor) and isinstance(self.incorrect, Tensor)
+        assert isinstance(self.correct, Tensor)
+        assert isinstance(self.incorrect, Tensor)
         return torch.stack([self.correct, self.incorrect], dim=-1)
 
     def bind(self, prompts: Prompts) -> Metric:
@@ -366,14 +374,14 @@ class AnyMetric:
         return value
 
 
-def as_metric(metric: Any) -> Metric:
+def as_metric(metric: Any) -> Unbound:
     """Return the metric that an object means: itself, or any callable from logits to ``[prompt]``.
 
     Raises:
         MetricError: Something that is neither.
     """
     if callable(getattr(metric, "bind", None)) and callable(getattr(metric, "measure", None)):
-        return cast(Metric, metric)
+        return cast(Unbound, metric)
     if callable(metric):
         return AnyMetric(metric)
     raise MetricError(

@@ -1,8 +1,8 @@
 """The reference engine: a plan, op by op, with ordinary hooks, one request at a time.
 
-It is slow and meant to be obvious: whatever the fast engine does must give these numbers. Every hook
-of a pass must fire exactly once, and none stays behind, since hooks live only inside TransformerLens'
-own ``with model.hooks(...)``. No recorded tensor is ever changed.
+It is slow and meant to be obvious: whatever the fast engine does must give these numbers. Every
+hook of a pass must fire exactly once, and none stays behind, since hooks live only inside
+TransformerLens' own ``with model.hooks(...)``. No recorded tensor is ever changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,6 @@ from circuitgraph.plan import (
     ReplaceSenders,
     Run,
 )
-from circuitgraph.request import Positions
 
 __all__ = ["ReferenceEngine"]
 
@@ -147,10 +146,7 @@ class ReferenceEngine:
         replaced = [op for op in run.ports if isinstance(op, ReplaceSenders)]
         for op in sorted(replaced, key=lambda op: self.graph.reads_at(op.port)):
             ports[op.port] = self.replace_senders(op, writes, ports, earlier)
-        # The nodes of a longer path are recomputed side by side: none hears another's change.
-        held = keep_writes if run.name == "recompute" else ()
-        after = {node: _set_to(clean.writes[node]) for node in held}
-        return self.one_pass(self.setup.clean, writes, ports, keep_ports, keep_writes, after)
+        return self.one_pass(self.setup.clean, writes, ports, keep_ports, keep_writes)
 
     def patch_write(self, op: PatchWrite, earlier: Sequence[Kept], before: Edit | None) -> Edit:
         """Return the edit that sets a node's write, at some positions or at all of them."""
@@ -159,9 +155,11 @@ class ReferenceEngine:
                 value = self.sources.value(source, op.node)
             case FromRun(run=number):
                 value = earlier[number].writes[op.node]
+            case _:
+                assert_never(op.value)
         if op.at is None:
             return _set_to(value)
-        assert not isinstance(op.at, type(None))
+        assert op.at is not None
         here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
         there = here if isinstance(op.value, FromRun) else there
         rows = torch.arange(self.setup.n_prompts, device=value.device)[:, None]
@@ -214,25 +212,15 @@ class ReferenceEngine:
 
     # -- one forward pass -----------------------------------------------------------------------
 
-    def one_pass(
+    def one_pass(  # noqa: C901  # a list of hooks, one after another
         self,
         tokens: Int[Tensor, "prompt pos"],
         writes: Mapping[Writer, Edit],
         ports: Mapping[Port, Live],
         keep_ports: Iterable[Port],
         keep_writes: Iterable[Writer],
-        after: Mapping[Writer, Edit] | None = None,
     ) -> Kept:
-        """Run the model once with writes and ports set, and keep what is wanted.
-
-        Args:
-            tokens: What is run.
-            writes: What is done to nodes' writes.
-            ports: What ports read, from what they would read.
-            keep_ports: Ports whose input is kept.
-            keep_writes: Nodes whose write is kept.
-            after: What is done to writes once they have been kept.
-        """
+        """Run the model once with writes and ports set, and keep what is wanted."""
         kept, live = Kept(), {}
         hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
 
@@ -242,9 +230,11 @@ class ReferenceEngine:
 
             return hook
 
-        for node, edit in writes.items():
-            if isinstance(node, Embed | MLP):
-                hooks.append((value_name(self.setup.model, node), _edit_hook(edit)))
+        hooks += [
+            (value_name(self.setup.model, node), _edit_hook(edit))
+            for node, edit in writes.items()
+            if isinstance(node, Embed | MLP)
+        ]
         for layer in range(self.graph.shape.n_layers):
             heads = {node: edit for node, edit in writes.items() if _in_layer(node, layer)}
             patched = {port: read for port, read in ports.items() if _in_layer(port.node, layer)}
@@ -261,10 +251,9 @@ class ReferenceEngine:
             if isinstance(port.node, Logits):
                 name = point_name(self.setup.model, port, self.graph.shape.parallel)
                 hooks.append((name, _edit_hook(read)))
-        for node in keep_writes:
-            hooks.append((value_name(self.setup.model, node), self.keep_hook(node, kept)))
-        for node, edit in (after or {}).items():
-            hooks.append((value_name(self.setup.model, node), self.write_hook(node, edit)))
+        hooks += [
+            (value_name(self.setup.model, node), self.keep_hook(node, kept)) for node in keep_writes
+        ]
 
         fired = [0] * len(hooks)
         counted = [
@@ -286,7 +275,7 @@ class ReferenceEngine:
     def counted(
         self, number: int, inner: Callable[..., Any], fired: list[int], shape: torch.Size
     ) -> Callable[..., Any]:
-        """Count how often a hook fires, and keep it still while a part of a block runs by itself."""
+        """Count how often a hook fires; keep it still while a part of a block runs by itself."""
 
         def hook(value: Tensor, hook: Any) -> Any:
             if self._inside:
@@ -329,12 +318,6 @@ class ReferenceEngine:
             return edited.reshape(z.shape)
 
         return hook
-
-    def write_hook(self, node: Writer, edit: Edit) -> Callable[..., Tensor]:
-        """Edit what one node writes."""
-        if isinstance(node, Head):
-            return self.heads_hook(node.layer, {node: edit}, {}, {})
-        return _edit_hook(edit)
 
     def mlp_hook(
         self, port: Port, read: Live, live: Mapping[Port, Tensor]

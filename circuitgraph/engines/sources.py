@@ -45,7 +45,7 @@ class SourceValues:
     def value(self, source: Source, node: Writer) -> Tensor:
         """Return a node's value in a source.
 
-        ``mean`` averages over samples and positions, ``mean-position`` over samples at each position.
+        ``mean`` averages over samples and positions, ``mean-position`` over samples alone.
         """
         match source:
             case "corrupt":

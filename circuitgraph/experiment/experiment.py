@@ -17,6 +17,7 @@ from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
+from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
@@ -334,3 +335,7 @@ class Experiment:
             f"{setup.metric.name} {self.clean_metric.mean():.3f} clean, "
             f"{self.corrupt_metric.mean():.3f} corrupt\n  {self.graph}"
         )
+
+    def _repr_html_(self) -> str:
+        metrics = {"clean": self.clean_metric, "corrupt": self.corrupt_metric}
+        return experiment_html(repr(self), self._setup, self.prompts, metrics)

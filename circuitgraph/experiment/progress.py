@@ -8,7 +8,9 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    what: str, total: int, show: bool | None = None
+) -> Iterator[Callable[[int], None]]:
     """Show progress while the body runs; it calls what it is given with the number of steps done.
 
     Args:
@@ -19,7 +21,7 @@ def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Ca
     if show is None:
         show = total > 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     if not show:
-        yield lambda steps: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import (

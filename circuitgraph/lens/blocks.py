@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
 from circuitgraph.lens.names import mlp_input_name, mlp_writer
@@ -119,7 +119,9 @@ class Blocks:
             hidden: The residual stream at the block's input.
             call: The block's other arguments, for as many rows and positions.
             q: Makes the queries from what the query projection reads; None for the model's own
-                projection. ``k`` and ``v`` likewise.
+                projection.
+            k: Makes the keys, likewise.
+            v: Makes the values, likewise.
         """
         attn = self.blocks[layer].attn
 

@@ -20,7 +20,7 @@ __all__ = ["CannotSlice", "FixedKeys", "adapt_call"]
 Queries = slice | Int[Tensor, "prompt query"] | None
 
 
-class CannotSlice(Exception):
+class CannotSlice(Exception):  # noqa: N818  # no error: the engine runs all positions then
     """A block has an argument that we do not know how to cut to some positions."""
 
 

@@ -16,7 +16,7 @@ __all__ = ["Stop", "first_tensor", "replaced", "with_first"]
 Forward = Callable[..., Any]
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818  # no error: it carries a value out
     """Ends a forward early, carrying the tensor that was wanted."""
 
     def __init__(self, value: Any) -> None:

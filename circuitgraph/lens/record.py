@@ -26,7 +26,7 @@ class BlockCall:
     Args:
         args: Positional arguments after the hidden states.
         kwargs: Named arguments: masks, rotary embeddings, and so on.
-        attn_form: The attention's output without its tensors: a tuple of None, or None for a tensor.
+        attn_form: The attention's output without its tensors: a tuple of None, or just None.
         mlp_form: The MLP's output, likewise.
         block_form: The block's output, likewise.
     """
@@ -40,7 +40,7 @@ class BlockCall:
 
 @dataclass(slots=True)
 class LayerRecord:
-    """One block on one batch of prompts. All but ``keys`` and ``values`` are ``[prompt pos width]``.
+    """One block on one batch of prompts. Tensors are ``[prompt pos width]`` where not said.
 
     Args:
         resid: The block's input.
@@ -109,7 +109,7 @@ class Recording:
                 kwargs={name: cut(value) for name, value in layer.call.kwargs.items()},
             )
             kept = set(LayerRecord.__slots__ if fields is None else fields) | {"resid"}
-            values = {name: cut(getattr(layer, name)) for name in kept if name not in ("call",)}
+            values = {name: cut(getattr(layer, name)) for name in kept if name != "call"}
             layers.append(LayerRecord(call=call, **values))
         return Recording(self.tokens[prompts], layers, cut(self.final), cut(self.logits))
 
@@ -175,7 +175,7 @@ def record(
     return recording
 
 
-def _watch_block(
+def _watch_block(  # noqa: C901  # a list of hooks, one after another
     recording: Recording,
     number: int,
     block: Any,
@@ -278,7 +278,7 @@ def _take_keys(recording: Recording) -> None:
 
 
 def _share_equal_rows(recording: Recording) -> None:
-    """Keep one row of every block argument that is the same for all prompts, so it can broadcast."""
+    """Keep one row of every block argument that is the same for all prompts: it broadcasts."""
     n_prompts = len(recording.tokens)
     known: dict[int, Tensor] = {}
 

@@ -20,8 +20,8 @@ def shape_of(model: Any) -> ModelShape:
     cfg = getattr(model, "cfg", None)
     if blocks is None or cfg is None or not hasattr(cfg, "n_heads"):
         raise ModelError(
-            f"{type(model).__name__} is no TransformerBridge: load a model with cg.load_model(name) "
-            "or TransformerBridge.boot_transformers(name)"
+            f"{type(model).__name__} is no TransformerBridge: load a model with "
+            "cg.load_model(name) or TransformerBridge.boot_transformers(name)"
         )
     for number, block in enumerate(blocks):
         parts = block._modules

@@ -1,5 +1,6 @@
 """What is special about a model, found by trying it out rather than by its name."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,7 @@ def find_traits(blocks: Blocks, clean: Recording, corrupt: Recording) -> Traits:
         try:
             if not check(blocks, clean, corrupt):
                 problems.append(what)
-        except Exception as error:  # whatever a foreign block does, we must not replay it
+        except Exception as error:  # noqa: BLE001  # whatever a foreign block does, we must not replay it
             problems.append(f"{what} ({type(error).__name__}: {error})")
     return Traits(
         additive=_additive(clean),
@@ -103,7 +104,7 @@ def _mlps_direct(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
             mid = layer.resid if layer.mid is None else layer.mid
             try:
                 alone = blocks.mlp_output(number, mid, layer.call, direct=True)
-            except Exception:  # a module that cannot be called alone is called in its block
+            except Exception:  # noqa: BLE001  # a module that cannot be called alone is called in its block
                 return False
             if alone.shape != layer.mlp.shape or not close(alone, layer.mlp, looser=0.1):
                 return False
@@ -123,7 +124,9 @@ def _attention_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bo
 def _additive(clean: Recording) -> bool:
     ends = [*(layer.resid for layer in clean.layers[1:]), clean.final]
     for layer, end in zip(clean.layers, ends, strict=True):
-        assert layer.attn is not None and end is not None and layer.projected is not None
+        assert layer.attn is not None
+        assert layer.projected is not None
+        assert end is not None
         total = layer.resid + layer.attn
         if layer.mid is not None and not close(total, layer.mid, looser=0.1):
             return False
@@ -138,6 +141,7 @@ def _plain_readout(blocks: Blocks, clean: Recording) -> bool:
     unembed = blocks.model.unembed
     if type(getattr(unembed, "original_component", None)) is not torch.nn.Linear:
         return False
+    assert clean.final is not None
     with torch.no_grad():
         logits = unembed.original_component(blocks.final_norm(clean.final))
     assert clean.logits is not None
@@ -149,10 +153,12 @@ def _heads_apart(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
     if blocks.n_heads == 1:
         return True
     for number, (layer, other) in enumerate(zip(clean.layers, corrupt.layers, strict=True)):
-        assert layer.q is not None and other.q is not None and layer.z is not None
+        assert layer.q is not None
+        assert other.q is not None
+        assert layer.z is not None
         width = layer.q.shape[-1] // blocks.n_heads
         q = torch.cat([other.q[..., :width], layer.q[..., width:]], dim=-1)
-        z = blocks.attention_z(number, layer.resid, layer.call, q=lambda _, q=q: q)
+        z = blocks.attention_z(number, layer.resid, layer.call, q=functools.partial(_give, q))
         d_head = layer.z.shape[-1] // blocks.n_heads
         if not close(z[..., d_head:], layer.z[..., d_head:], looser=0.1):
             return False
@@ -186,7 +192,7 @@ def _sliceable(blocks: Blocks, clean: Recording) -> bool:
                 return False
             last: Int[Tensor, "prompt 1"] = torch.full((n_prompts, 1), n_pos - 1, device=z.device)
             last[0] = start
-            whole = FixedKeys(lambda k, v, keys=keys, values=values: (keys, values))
+            whole = FixedKeys(functools.partial(_give_both, keys, values))
             call = adapt_call(layer.call, 1, n_prompts, n_pos, last, whole)
             z = blocks.attention_z(number, layer.resid[rows, last], call)
             if not close(z, layer.z[rows, last]):
@@ -194,3 +200,11 @@ def _sliceable(blocks: Blocks, clean: Recording) -> bool:
         except (CannotSlice, RuntimeError, TypeError, AttributeError, IndexError):
             return False
     return True
+
+
+def _give(value: Tensor, _: Tensor) -> Tensor:
+    return value
+
+
+def _give_both(keys: Tensor, values: Tensor, _: Tensor, __: Tensor) -> tuple[Tensor, Tensor]:
+    return keys, values

@@ -114,7 +114,7 @@ class RawModel:
         layer, number = head
         one, other = self.run(clean), self.run(corrupt)
         frozen = self.run(clean, self.frozen(one, other, sender, variant))
-        # All else at the receiver's layer is frozen too, so its own query projection saw what arrived.
+        # The receiver's own query projection saw what arrived there.
         query = frozen[f"q{layer}"]
 
         def edit(value: Tensor) -> Tensor:

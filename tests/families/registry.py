@@ -49,7 +49,7 @@ class Family:
             model.requires_grad_(False)
             for name, weight in model.named_parameters():
                 noise = torch.randn_like(weight)
-                if weight.ndim == 1 and "norm" in name.lower() or "ln" in name.lower():
+                if (weight.ndim == 1 and "norm" in name.lower()) or "ln" in name.lower():
                     weight.copy_(weight + 0.2 * noise)
                 elif weight.ndim >= 2:
                     weight.copy_(0.4 * noise)
@@ -185,7 +185,9 @@ FAMILIES = (
     Family("Phi-3", "Phi3Config", "Phi3ForCausalLM", _llama_like(pad_token_id=0)),
     Family("OLMo", "OlmoConfig", "OlmoForCausalLM", _llama_like()),
     Family("OLMo 2", "Olmo2Config", "Olmo2ForCausalLM", _llama_like()),
-    Family("StableLM", "StableLmConfig", "StableLmForCausalLM", _llama_like(partial_rotary_factor=0.5)),
+    Family(
+        "StableLM", "StableLmConfig", "StableLmForCausalLM", _llama_like(partial_rotary_factor=0.5)
+    ),
     Family("Cohere", "CohereConfig", "CohereForCausalLM", _llama_like(logit_scale=0.5)),
     Family(
         "Granite",

@@ -15,7 +15,7 @@ from torch import Tensor
 from circuitgraph.engines.fast.state import State
 from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.calls import FixedKeys, adapt_call
-from circuitgraph.nodes import Head, Port
+from circuitgraph.nodes import Head, Port, PortName
 
 __all__ = ["Override", "attend"]
 
@@ -48,7 +48,7 @@ class _Pass:
     Args:
         row: Which row of the stack.
         overrides: Ports that read something else in this pass.
-        whole: Whether the overrides hold for all heads: where heads share what follows a projection.
+        whole: Whether overrides hold for all heads: where heads share what follows a projection.
         heads: The heads whose values are kept; None for all.
     """
 
@@ -216,7 +216,7 @@ def _project(
     call = adapt_call(record.call, 1, state.n_prompts, state.n_pos)
     flat = streams.to(record.resid.dtype).flatten(0, 1)
     inputs = blocks.attention_input(layer, flat, call).unflatten(0, (len(streams), -1))
-    groups: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
+    groups: dict[tuple[PortName, int, int], list[tuple[int, int]]] = {}
     for number, one_pass in enumerate(passes):
         for one in one_pass.overrides:
             name = one.port.name

@@ -6,6 +6,7 @@ attention only the positions that the metric reads are run.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -117,7 +118,7 @@ class _Measurer:
         picked = picked * (metric_read >= self.start)[:, None, None]
         return measure_rows(state, picked)
 
-    def everywhere(self, change: Stack) -> Stack:
+    def everywhere(self, change: Stack) -> Float[Tensor, "row prompt pos d_model"]:
         """Return a change with the clean positions before the first changed one."""
         return torch.nn.functional.pad(change, (0, 0, self.start, 0)) if self.start else change
 
@@ -345,7 +346,8 @@ class _Measurer:
         """Run the last block at the positions that the metric reads, and measure."""
         state, blocks, record = self.state, self.state.blocks, self.state.layer(layer)
         metric_read = state.setup.metric.read
-        assert metric_read is not None and record.z is not None
+        assert metric_read is not None
+        assert record.z is not None
         read = metric_read[:, None].clamp_min(self.start)
         n_rows = len(change)
         z = self.attention_at(blocks, layer, change, read)
@@ -374,7 +376,7 @@ class _Measurer:
         hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
         kept: list[tuple[Tensor, Tensor]] = []
 
-        class Caught(Exception):
+        class Caught(Exception):  # noqa: N818  # no error: the keys are all that was wanted
             pass
 
         def catch(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -384,17 +386,15 @@ class _Measurer:
         queries = slice(self.start, None) if self.start else slice(0, None)
         call = adapt_call(record.call, n_rows, n_prompts, n_pos, queries, FixedKeys(catch))
         width = record.q.shape[-1] if record.q is not None else 0
-        try:
-            # The queries of this first pass are thrown away, so nothing is computed for them.
+        # The queries of this first pass are thrown away, so nothing is computed for them.
+        with suppress(Caught):
             blocks.attention_z(
                 layer, hidden, call, q=lambda inputs: inputs.new_zeros(*inputs.shape[:-1], width)
             )
-        except Caught:
-            pass
         keys, values = kept[0]
         if self.start:
             keys, values = clean_prefix(state, layer, n_rows, self.start).update(keys, values)
-        fixed = FixedKeys(lambda k, v: (keys, values))
+        fixed = FixedKeys(lambda _, __: (keys, values))
         call = adapt_call(record.call, n_rows, n_prompts, n_pos, read, fixed)
         at = change[:, state.rows, read - self.start]
         few = (record.resid[state.rows, read] + at.to(clean.dtype)).flatten(0, 1)

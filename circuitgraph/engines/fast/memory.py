@@ -1,4 +1,4 @@
-"""How much memory a stack may take, and trying again with smaller stacks when there is not enough."""
+"""How much memory a stack may take, and smaller stacks when there turns out to be less."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -36,7 +36,7 @@ def few_tokens(state: State) -> bool:
 
 
 def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt *read"]:
-    """Return the logits that the metric reads: of its tokens, of all tokens, or of all positions."""
+    """Return the logits that the metric reads: of its tokens, of all, or of all positions."""
     metric, blocks = state.setup.metric, state.blocks
     n_rows, n_prompts = change.shape[:2]
     at = metric.read

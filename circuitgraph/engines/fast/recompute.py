@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from circuitgraph.engines.fast.attend import Override, attend
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
 from circuitgraph.engines.fast.measure import bytes_per_row
+from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
 from circuitgraph.engines.fast.send import mlp_change
 from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.nodes import MLP, Head

@@ -26,7 +26,7 @@ class LiveWrites:
 
     Args:
         state: The experiment.
-        patched: Per row, what each sender is to add to the clean stream, ``[prompt query d_model]``.
+        patched: Per row, what each sender adds to the clean stream, ``[prompt query d_model]``.
         start: The first position that is run.
     """
 

@@ -147,7 +147,7 @@ class _Block:
         added = torch.zeros_like(self.change)
         deltas = self.head_deltas([(job, op) for _, job, op in patched])
         weights = state.blocks.output_weights[self.layer]
-        heads = torch.tensor([op.node.head for _, _, op in patched], device=added.device)
+        heads = torch.tensor([_head(op) for _, _, op in patched], device=added.device)
         rows = torch.tensor([row for row, _, _ in patched], device=added.device)
         writes = deltas.flatten(1, 2) @ weights[heads].to(deltas.dtype)
         return added.index_add_(0, rows, writes.view(-1, *added.shape[1:]))
@@ -166,7 +166,7 @@ class _Block:
             change = state.at(corrupt, self.sender.places).to(wide)
             change = change - state.at(clean, self.sender.places).to(wide)
             split = state.blocks.split(change)
-            return torch.stack([split[:, :, op.node.head] for _, op in patched])  # type: ignore[union-attr]
+            return torch.stack([split[:, :, _head(op)] for _, op in patched])
         return torch.stack([self.sender.delta(op, job) for job, op in patched])
 
     def z_change(self) -> Float[Tensor, "row prompt place width"]:
@@ -192,8 +192,8 @@ class _Block:
                         heads[row, :, :, head] = live[at, :, :, head]
         for row, job, op in self.patched_heads:
             delta = self.sender.delta(op, job)
-            keep = heads[row, :, :, op.node.head]
-            heads[row, :, :, op.node.head] = self.patched(op, job, delta, keep)
+            keep = heads[row, :, :, _head(op)]
+            heads[row, :, :, _head(op)] = self.patched(op, job, delta, keep)
         return change
 
     def patched(self, op: PatchWrite, job: Job, delta: Tensor, live: Tensor) -> Tensor:
@@ -271,6 +271,11 @@ class _Block:
     def minus(self, rows: Tensor, clean: Tensor) -> Stack:
         base = self.sender.state.at(clean, self.sender.places).to(self.change.dtype)
         return rows.unflatten(0, (len(self.jobs), -1)).to(self.change.dtype) - base
+
+
+def _head(op: PatchWrite) -> int:
+    assert isinstance(op.node, Head)
+    return op.node.head
 
 
 def first_change(state: State, stage: Stage) -> int:
