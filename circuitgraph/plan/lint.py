@@ -1,13 +1,15 @@
 """Is a plan well formed? Every problem is collected and raised once."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, assert_never
 
 from circuitgraph.errors import PlanError, Problems
 from circuitgraph.graph import ModelGraph
-from circuitgraph.nodes import Head, Logits, Port, Writer
+from circuitgraph.nodes import Logits, Node, Port, Writer
 from circuitgraph.plan.ops import (
     Freeze,
     FromRun,
+    Op,
     PatchPort,
     PatchWrite,
     ReadLogits,
@@ -15,6 +17,7 @@ from circuitgraph.plan.ops import (
     ReplaceSenders,
     Run,
 )
+from circuitgraph.request import EachPosition, Positions
 
 if TYPE_CHECKING:
     from circuitgraph.plan.plan import Cell, Plan
@@ -25,86 +28,185 @@ __all__ = ["lint_plan"]
 def lint_plan(plan: "Plan") -> None:
     """Raise `PlanError` unless the plan is well formed."""
     problems = Problems()
-    seen: set[tuple[int, ...]] = set()
+    linter = _Linter(plan.graph)
+    for what in _grid(plan):
+        problems.add(PlanError(what))
     for cell in plan.cells:
-        if len(cell.index) != len(plan.axes) or any(
-            not 0 <= at < len(axis.values) for at, axis in zip(cell.index, plan.axes, strict=False)
-        ):
-            problems.add(PlanError(f"cell {cell.index} is outside the grid {plan.shape}"))
-        if cell.index in seen:
-            problems.add(PlanError(f"cell {cell.index} stands twice"))
-        seen.add(cell.index)
-        _lint_cell(plan.graph, cell, problems)
+        for what in linter.cell(cell):
+            problems.add(PlanError(f"{cell.name}{what}"))
     problems.raise_if_any(f"the plan for {str(plan.request)!r} is not well formed")
 
 
-def _lint_cell(graph: ModelGraph, cell: "Cell", problems: Problems) -> None:
-    def bad(number: int, what: str) -> None:
-        problems.add(PlanError(f"{cell.name}, run {number + 1}: {what}"))
+def _grid(plan: "Plan") -> Iterator[str]:
+    """Yield what is wrong with where cells stand, and with cells that differ in their runs."""
+    shape = plan.shape
+    seen: set[tuple[int, ...]] = set()
+    for cell in plan.cells:
+        inside = len(cell.index) == len(shape) and all(
+            0 <= at < length for at, length in zip(cell.index, shape, strict=True)
+        )
+        if not inside:
+            yield f"cell {cell.index} is outside the grid {shape}"
+        if cell.index in seen:
+            yield f"cell {cell.index} stands twice"
+        seen.add(cell.index)
+        if _run_names(cell) != _run_names(plan.cells[0]):
+            yield (
+                f"{cell.name} has the runs {', '.join(_run_names(cell)) or 'none'}, "
+                f"the first cell {', '.join(_run_names(plan.cells[0])) or 'none'}"
+            )
 
-    if not cell.runs or not cell.runs[-1].reads_logits:
-        problems.add(PlanError(f"{cell.name}: its last run does not read the logits"))
-    for number, run in enumerate(cell.runs):
-        if run.reads_logits and number < len(cell.runs) - 1:
-            bad(number, "reads the logits before the last run")
-        patched: list[Writer] = []
-        ports: list[Port] = []
+
+def _run_names(cell: "Cell") -> list[str]:
+    return [run.name for run in cell.runs]
+
+
+class _Linter:
+    """Reads a plan op by op, as an engine would; each method yields what is wrong."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.graph = graph
+        self.writers = frozenset(graph.writers)
+        self.everything: set[frozenset[Writer]] = set()
+
+    def cell(self, cell: "Cell") -> Iterator[str]:
+        """Check the runs of one cell."""
+        if not cell.runs or not cell.runs[-1].reads_logits:
+            yield ": its last run does not read the logits"
+        for number, run in enumerate(cell.runs):
+            if run.reads_logits and number < len(cell.runs) - 1:
+                yield f", run {number + 1}: reads the logits before the last run"
+            for what in self.run(run, cell.runs[:number]):
+                yield f", run {number + 1}: {what}"
+
+    def run(self, run: Run, earlier: tuple[Run, ...]) -> Iterator[str]:
+        """Check one run: each op by itself, then what they do together."""
         for op in run.ops:
-            match op:
-                case PatchWrite(node=node, value=value):
-                    patched.append(node)
-                    if problem := _lint_value(graph, cell, number, op):
-                        bad(number, problem)
-                    if isinstance(value, FromRun) and run.name == "recompute":
-                        bad(number, f"{node} is both recomputed and patched")
-                case Freeze(nodes=nodes):
-                    if missing := [node for node in nodes if graph.problem(node)]:
-                        bad(number, f"freezes {missing[0]}, which is not in the graph")
-                case PatchPort(port=port, delta_from=source):
-                    ports.append(port)
-                    if not 0 <= source < number:
-                        bad(number, f"{port} takes its change from run {source + 1}")
-                    elif port not in cell.runs[source].recorded_ports:
-                        bad(number, f"run {source + 1} did not record {port}")
-                case ReplaceSenders(port=port, senders=senders):
-                    ports.append(port)
-                    for sender in senders:
-                        if problem := _lint_value(graph, cell, number, sender):
-                            bad(number, problem)
-                        elif not graph.precedes(sender.node, port):
-                            bad(number, f"{sender.node} does not come before {port}")
-                case Record(ports=recorded, writes=writes):
-                    for thing in (*recorded, *writes):
-                        if graph.problem(thing):
-                            bad(number, f"records {thing}, which is not in the graph")
-                    for port in recorded:
-                        if not any(graph.precedes(sender.node, port) for sender in run.patched):
-                            bad(number, f"records {port}, which no patched sender comes before")
-                case ReadLogits():
-                    pass
-        if twice := [node for node in patched if patched.count(node) > 1 and _all(run, node)]:
-            bad(number, f"patches {twice[0]} twice")
-        everywhere = {op.node for op in run.patched if op.at is None}
-        if both := sorted(everywhere & run.frozen):
-            bad(number, f"patches and freezes {both[0]}")
-        if held := [p for p in ports if isinstance(p.node, Head) and p.node in run.frozen]:
-            bad(number, f"patches the port {held[0]} of a frozen node")
-        if gone := [port for port in ports if graph.problem(port)]:
-            bad(number, f"patches {gone[0]}, which is not in the graph")
-        if Logits().port in ports and not run.reads_logits:
-            bad(number, "patches the logits' port but does not read the logits")
+            yield from self.op(op, run, earlier)
+        patched, ports, frozen = run.patched, run.ports, run.frozen
+        if not patched and not ports and run.name != "recompute":
+            yield "patches nothing"
+        for write in _overlapping(patched):
+            yield f"patches {write.node} twice"
+        if twice := _repeated(op.port for op in ports):
+            yield f"patches the port {twice} twice"
+        held = {op.node for op in patched if op.at is None}
+        if both := sorted(held & frozen):
+            yield f"patches and freezes {both[0]}"
+        for op in ports:
+            if op.port.node in frozen or op.port.node in held:
+                yield f"patches the port {op.port} of a frozen or patched node"
+            if op.port.node == Logits() and not run.reads_logits:
+                yield "patches the logits' port but does not read the logits"
+        for node in run.recorded_writes:
+            if node in frozen or node in held:
+                yield f"records the write of {node}, which it does not compute"
+
+    def op(self, op: Op, run: Run, earlier: tuple[Run, ...]) -> Iterator[str]:
+        """Check one op by itself."""
+        match op:
+            case PatchWrite():
+                if run.name == "recompute":
+                    yield f"patches {op.node} in a run that recomputes"
+                yield from self.patch_write(op, earlier)
+            case Freeze():
+                yield from self.freeze(op)
+            case PatchPort():
+                yield from self.patch_port(op, earlier)
+            case ReplaceSenders():
+                yield from self.replace_senders(op, earlier)
+            case Record():
+                yield from self.record(op, run)
+            case ReadLogits():
+                pass
+            case _:
+                assert_never(op)
+
+    def patch_write(self, op: PatchWrite, earlier: tuple[Run, ...]) -> Iterator[str]:
+        yield from self.missing("patches", op.node)
+        yield from _unplaced(op, op.node)
+        if isinstance(op.value, FromRun):
+            number = op.value.run
+            if not 0 <= number < len(earlier):
+                yield f"{op.node} takes its write from run {number + 1}"
+            elif op.node not in earlier[number].recorded_writes:
+                yield f"run {number + 1} did not record the write of {op.node}"
+
+    def freeze(self, op: Freeze) -> Iterator[str]:
+        if op.nodes not in self.everything:  # the same few sets are frozen in cell after cell
+            if missing := sorted(op.nodes - self.writers):
+                yield from self.missing("freezes", missing[0])
+            self.everything.add(op.nodes)
+
+    def patch_port(self, op: PatchPort, earlier: tuple[Run, ...]) -> Iterator[str]:
+        yield from self.missing("patches", op.port)
+        yield from _unplaced(op, op.port)
+        number = op.delta_from
+        if not 0 <= number < len(earlier):
+            yield f"{op.port} takes its change from run {number + 1}"
+        elif op.port not in earlier[number].recorded_ports:
+            yield f"run {number + 1} did not record {op.port}"
+
+    def replace_senders(self, op: ReplaceSenders, earlier: tuple[Run, ...]) -> Iterator[str]:
+        yield from self.missing("patches", op.port)
+        yield from _unplaced(op, op.port)
+        if not op.senders:
+            yield f"replaces no sender of {op.port}"
+        for write in _overlapping(op.senders):
+            yield f"replaces {write.node} twice in {op.port}"
+        for sender in op.senders:
+            yield from self.patch_write(sender, earlier)
+            if sender.node in self.writers and not self.graph.precedes(sender.node, op.port):
+                yield f"{sender.node} does not come before {op.port}"
+        for node in sorted(op.through):
+            yield from self.missing("lets paths pass through", node)
+            if node in self.writers and not self.graph.precedes(node, op.port):
+                yield f"{node} does not come before {op.port}"
+
+    def record(self, op: Record, run: Run) -> Iterator[str]:
+        for thing in (*op.ports, *op.writes):
+            yield from self.missing("records", thing)
+        senders = [sender.node for sender in run.patched if sender.node in self.writers]
+        for port in op.ports:
+            if not any(self.graph.precedes(sender, port) for sender in senders):
+                yield f"records {port}, which no patched sender comes before"
+
+    def missing(self, does: str, thing: Node | Port) -> Iterator[str]:
+        if isinstance(thing, Port):
+            if thing.node not in self.writers and thing.node != Logits():
+                yield f"{does} the port {thing}, which is not in the graph"
+        elif isinstance(thing, Logits):
+            yield f"{does} the write of the logits, which write nothing"
+        elif thing not in self.writers:
+            yield f"{does} {thing}, which is not in the graph"
 
 
-def _all(run: Run, node: Writer) -> bool:
-    return any(op.at is None for op in run.patched if op.node == node)
+def _unplaced(op: PatchWrite | PatchPort | ReplaceSenders, thing: Node | Port) -> Iterator[str]:
+    if isinstance(op.at, EachPosition):
+        yield f"patches {thing} at each position, which has to be written out"
 
 
-def _lint_value(graph: ModelGraph, cell: "Cell", number: int, op: PatchWrite) -> str | None:
-    if graph.problem(op.node):
-        return f"patches {op.node}, which is not in the graph"
-    if isinstance(op.value, FromRun):
-        if not 0 <= op.value.run < number:
-            return f"{op.node} takes its write from run {op.value.run + 1}"
-        if op.node not in cell.runs[op.value.run].recorded_writes:
-            return f"run {op.value.run + 1} did not record the write of {op.node}"
+def _overlapping(writes: tuple[PatchWrite, ...]) -> Iterator[PatchWrite]:
+    """Yield writes whose node an earlier one already sets at some of the same positions."""
+    if len({write.node for write in writes}) == len(writes):
+        return
+    for number, write in enumerate(writes):
+        others = [other for other in writes[:number] if other.node == write.node]
+        if any(_share(write.at, other.at) for other in others):
+            yield write
+
+
+def _share(one: Positions, other: Positions) -> bool:
+    """Return whether two sets of positions have one in common."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return not set(one).isdisjoint(other)
+    return True
+
+
+def _repeated(ports: Iterable[Port]) -> Port | None:
+    seen: set[Port] = set()
+    for port in ports:
+        if port in seen:
+            return port
+        seen.add(port)
     return None

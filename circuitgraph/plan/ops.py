@@ -1,15 +1,16 @@
 """The closed set of operations that a run is made of, and the run itself.
 
-Six ops say everything: `PatchWrite` and `Freeze` set what nodes write, `PatchPort` and `ReplaceSenders`
-set what ports read, `Record` keeps values for later runs, `ReadLogits` ends a cell. A node that no
-op mentions is recomputed from its live input. All runs start from the clean prompt.
+Six ops say everything: `PatchWrite` and `Freeze` set what nodes write, `PatchPort` and
+`ReplaceSenders` set what ports read, `Record` keeps values for later runs, `ReadLogits` ends a
+cell. A node that no op mentions is recomputed from its live input. All runs start from the clean
+prompt.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from circuitgraph.nodes import Head, MLP, Node, Port, Writer
-from circuitgraph.request import Mode, Positions
+from circuitgraph.nodes import MLP, Head, Node, Port, Writer
+from circuitgraph.request import Positions
 
 __all__ = [
     "Freeze",
@@ -55,7 +56,11 @@ Value = FromSource | FromRun
 
 @dataclass(frozen=True, slots=True)
 class PatchWrite:
-    """Set the write of a sender node."""
+    """Set the write of a sender node.
+
+    At positions other than ``at`` it keeps its clean write where the run also freezes the node, and
+    its live write otherwise.
+    """
 
     node: Writer
     value: Value = FromSource()
@@ -71,8 +76,11 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class PatchPort:
-    """Set what a port reads: its clean (``set``) or live (``add``) value, plus the change that the
-    run ``delta_from`` recorded there."""
+    """Set what a port reads to its clean (``set``) or live (``add``) value plus a change.
+
+    The change is what the run ``delta_from`` recorded there, less the clean value. At positions
+    other than ``at`` the port reads its live value.
+    """
 
     port: Port
     delta_from: int
@@ -82,10 +90,10 @@ class PatchPort:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceSenders:
-    """Set what a port reads: its live value with each sender's live write replaced (mode ``replace``).
+    """Set what a port reads to its live value with each sender's live write replaced.
 
-    Nodes of ``through`` that lie between are recomputed with the senders replaced; all other nodes
-    keep their live writes.
+    This is mode ``replace``. Nodes of ``through`` that lie between are recomputed with the senders
+    replaced; all other nodes keep their live writes.
     """
 
     port: Port

@@ -63,7 +63,7 @@ class Cost:
         passes = f"{self.forward_passes} forward pass{'es' * (self.forward_passes != 1)}"
         return (
             f"{passes} + {self.recordings} recordings one request at a time, "
-            f"{self.closed_form} runs in closed form"
+            f"{self.closed_form} run{'s' * (self.closed_form != 1)} in closed form"
         )
 
 
@@ -72,7 +72,8 @@ class Plan:
     """The ordered runs that answer a request, as plain data.
 
     Made by `circuitgraph.compile`, read by the engines, shown by ``print``. Cells that no valid
-    request fills (a sender not before its receiver) are left out.
+    request fills (a sender not before its receiver) are left out. All cells have runs of the same
+    names, so that an engine can do the same step of many cells together.
 
     Args:
         graph: The model's graph.
@@ -104,28 +105,25 @@ class Plan:
 
     def is_closed_form(self, run: Run) -> bool:
         """Return whether a run computes no node before the logits, so needs no forward pass."""
-        if any(port.port.node != Logits() for port in run.ports):
+        if any(op.port.node != Logits() for op in run.ports):
             return False
-        return run.recomputed(self.graph.nodes) <= {Logits()}
+        held = run.frozen.union(op.node for op in run.patched)
+        return len(held) == len(self.graph.writers)
 
     @cached_property
     def cost(self) -> Cost:
         """Forward passes that the reference engine needs."""
-        known: dict[Run, bool] = {}
-        closed = total = 0
-        for run in self.runs():
-            if run not in known:
-                known[run] = self.is_closed_form(run)
-            closed += known[run]
-            total += 1
-        return Cost(recordings=2, forward_passes=total - closed, closed_form=closed)
+        closed = [self.is_closed_form(run) for run in self.runs()]
+        return Cost(
+            recordings=2, forward_passes=closed.count(False), closed_form=closed.count(True)
+        )
 
     def lint(self) -> "Plan":
         """Return the plan itself where it is well formed.
 
         Raises:
             PlanError: The plan refers to something that is not there, patches and freezes the same
-                node, patches a port that no sender comes before, or the like.
+                node, records a port that no sender comes before, or the like.
         """
         lint_plan(self)
         return self
@@ -141,7 +139,13 @@ class Plan:
 
         return plan_table(self)
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def __repr__(self) -> str:
+        cells = f"{len(self.cells)} cell{'s' * (len(self.cells) != 1)}"
+        swept = f" over {' x '.join(map(str, self.axes))}" if self.axes else ""
+        settings = f"variant {self.variant}, mode {self.mode}"
+        return f"Plan of {str(self.request)!r} ({settings}): {cells}{swept}\n  {self.cost}"
 
-        return f"<pre>{escape(str(self))}</pre>"
+    def _repr_html_(self) -> str:
+        from circuitgraph.draw import plan_html
+
+        return plan_html(self)

@@ -136,7 +136,7 @@ def plan_table(plan: "Plan") -> str:
             patched_text(run),
             describe_nodes(plan.graph, run.frozen),
             nothing if closed and not live else describe_nodes(plan.graph, live),
-            _few(kept),
+            _few(kept) or "-",
         )
     console = Console(width=WIDTH, file=StringIO(), color_system=None)
     n_cells = len(plan.cells)
@@ -158,7 +158,7 @@ def plan_table(plan: "Plan") -> str:
 def _reached(plan: "Plan", run: Run, node: Node) -> bool:
     """Return whether a recomputed node can differ from clean and matters to what the run keeps."""
     graph = plan.graph
-    if isinstance(node, Logits) and not run.reads_logits:
+    if isinstance(node, Embed) or (isinstance(node, Logits) and not run.reads_logits):
         return False
     starts = [graph.writes_at(op.node) for op in run.patched]
     starts += [graph.reads_at(op.port) for op in run.ports]
@@ -166,7 +166,6 @@ def _reached(plan: "Plan", run: Run, node: Node) -> bool:
     ends += [graph.writes_at(writer) for writer in run.recorded_writes]
     if run.reads_logits:
         ends.append(graph.reads_at(Logits().port))
-    ports = graph.ports_of(node)
-    reads = graph.reads_at(ports[0]) if ports else 0
+    reads = graph.reads_at(graph.ports_of(node)[0])
     writes = reads if isinstance(node, Logits) else graph.writes_at(node)
     return bool(starts and ends) and reads >= min(starts) and writes <= max(ends)

@@ -16,21 +16,16 @@ The notation, which `parse` reads and ``str(request)`` writes::
 
 from circuitgraph.request.notation import parse
 from circuitgraph.request.objects import as_request, path
-from circuitgraph.request.terms import (
-    EachPosition,
+from circuitgraph.request.requests import (
     EdgesRequest,
-    Every,
-    Joint,
-    KVPort,
     PathRequest,
-    Positions,
     Request,
-    Site,
     SiteEdge,
-    Sweep,
-    Term,
     positions_in,
+    sites_in,
 )
+from circuitgraph.request.sites import EachPosition, KVPort, Positions, Site
+from circuitgraph.request.terms import Every, Joint, Sweep, Term
 from circuitgraph.request.variant import MODES, Mode, Through, Variant
 
 __all__ = [
@@ -54,4 +49,5 @@ __all__ = [
     "parse",
     "path",
     "positions_in",
+    "sites_in",
 ]

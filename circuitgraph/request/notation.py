@@ -1,38 +1,43 @@
 """Requests from their text: ``5.5 -> {8.6, 8.10}.v@S2 => logits``."""
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import NamedTuple, TypeVar, cast
 
 from circuitgraph.errors import NodeError, RequestError
-from circuitgraph.nodes import Head, Logits, Port, parse_node, receiver_port
-from circuitgraph.request.terms import (
+from circuitgraph.nodes import Head, Node, Port, parse_node
+from circuitgraph.request.requests import EdgesRequest, PathRequest, Request, SiteEdge
+from circuitgraph.request.sites import (
+    HEAD_PORTS,
     EachPosition,
-    EdgesRequest,
+    HeadPort,
+    KVPort,
+    Positions,
+    Site,
+    as_receiver,
+    as_sender,
+    checked_positions,
+)
+from circuitgraph.request.terms import (
+    RECEIVING,
+    SENDING,
     Every,
     Joint,
     Kind,
-    KVPort,
-    PathRequest,
-    Positions,
-    Request,
-    Site,
-    SiteEdge,
     Sweep,
     Term,
+    every_text,
 )
+from circuitgraph.request.tokens import Token, Tokens
 
 __all__ = ["parse"]
 
 Member = TypeVar("Member")
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<arrow>->|=>|→|⇒)|(?P<mark>[{}\[\],@])|(?P<suffix>(?<=[}\]])\.[A-Za-z]+)"
-    r"|(?P<word>(?:[A-Za-z0-9_.+]|-(?!>))+))"
-)
-_KV_PORT = re.compile(r"(\d+)\.kv(\d+)\.([kv])")
-_KINDS: tuple[Kind, ...] = ("head", "mlp", "node", "port", "kv")
+_KV_PORT = re.compile(r"([0-9]{1,9})\.kv([0-9]{1,9})\.([a-z]+)")
+_INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 def parse(text: str) -> Request:
@@ -49,71 +54,81 @@ def parse(text: str) -> Request:
         ...
         circuitgraph.errors.RequestError: cannot read the request '9.9 -> ': ...
     """
+    if not isinstance(text, str):
+        raise RequestError(f"a request is text, got {type(text).__name__}")
     try:
         return _Parser(text).request()
-    except RequestError as error:
+    except (NodeError, RequestError) as error:
         raise RequestError(f"cannot read the request {text!r}: {error}") from None
-    except NodeError as error:
-        raise RequestError(f"cannot read the request {text!r}: {error}") from None
+
+
+class _Named(NamedTuple):
+    """A site and where in the text it stands; whether it sends or receives is not settled yet."""
+
+    site: Site
+    token: Token
+
+
+@contextmanager
+def at_character(token: Token) -> Iterator[None]:
+    """Say where in the text a problem lies."""
+    try:
+        yield
+    except (NodeError, RequestError) as error:
+        raise RequestError(f"at character {token.at}: {error}") from None
+
+
+def node_or_port(name: str) -> Node | Port | KVPort:
+    """Return what one word names."""
+    if found := _KV_PORT.fullmatch(name):
+        layer, kv_head, port = found.groups()
+        return KVPort(int(layer), int(kv_head), port)  # type: ignore[arg-type]  # likewise
+    head, dot, port = name.rpartition(".")
+    if dot and port.isalpha():
+        return Port(parse_node(head), port)  # type: ignore[arg-type]  # Port says what is wrong
+    return parse_node(name)
+
+
+def with_suffix(site: Site, port: HeadPort | None, at: Positions) -> Site:
+    """Return a site with the port and the positions that stand behind its brackets."""
+    what = site.what
+    if port is not None:
+        if not isinstance(what, Head):
+            raise RequestError(f".{port} behind brackets belongs to heads, not to {what}")
+        what = Port(what, port)
+    if at is not None and site.at is not None:
+        raise RequestError(f"{site} has a position inside and outside its brackets")
+    return Site(what, site.at if at is None else at)
+
+
+def joint(members: Iterable[_Named], receives: bool) -> Joint:
+    """Return sites as senders or as receivers, patched together."""
+    sites = []
+    for site, token in members:
+        with at_character(token):
+            sites.append(as_receiver(site) if receives else as_sender(site))
+    return Joint(tuple(sites))
 
 
 class _Parser:
-    """Recursive descent over the tokens of one request."""
+    """Recursive descent over the tokens of one request: a method for each part of the notation."""
 
     def __init__(self, text: str) -> None:
-        if not isinstance(text, str):
-            raise RequestError(f"a request is text, got {type(text).__name__}")
-        self.text = text
-        self.tokens: list[tuple[str, int]] = []
-        self.next = 0
-        start, end = 0, len(text.rstrip())
-        while start < end:
-            found = _TOKEN.match(text, start)
-            if found is None:
-                at = start + len(text[start:]) - len(text[start:].lstrip())
-                raise RequestError(f"unexpected {text[at]!r} at character {at + 1}")
-            token = found.group(found.lastgroup or 0).strip()
-            self.tokens.append(({"→": "->", "⇒": "=>"}.get(token, token), found.end() - len(token)))
-            start = found.end()
-
-    # tokens
-
-    def peek(self) -> str:
-        return self.tokens[self.next][0] if self.next < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        self.next += 1
-        return token
-
-    def accept(self, token: str) -> bool:
-        if self.peek() == token:
-            self.next += 1
-            return True
-        return False
-
-    def fail(self, expected: str) -> NoReturn:
-        if self.next >= len(self.tokens):
-            raise RequestError(f"expected {expected}, but the text ends there")
-        token, at = self.tokens[self.next]
-        raise RequestError(f"expected {expected} at character {at + 1}, got {token!r}")
-
-    # grammar
+        self.tokens = Tokens(text)
 
     def request(self) -> Request:
-        if not self.tokens:
+        """Read a path, or edges joined by commas, and how it ends."""
+        tokens = self.tokens
+        if not tokens.peek().text:
             raise RequestError("it is empty; write for instance 'head -> logits'")
         chains = [self.chain()]
-        while self.accept(","):
+        while tokens.accept(","):
             chains.append(self.chain())
-        recompute = False
-        if self.accept("=>"):
-            if self.take().lower() != "logits":
-                self.next -= 1
-                self.fail("`logits` after `=>` (everything downstream is recomputed up to there)")
-            recompute = True
-        if self.next < len(self.tokens):
-            self.fail("`->`, `=> logits` or the end")
+        recompute = tokens.accept("=>")
+        if recompute and not tokens.accept("logits"):
+            tokens.fail("`logits` after `=>` (everything downstream is recomputed up to there)")
+        if tokens.peek().text:
+            tokens.fail("the end" if recompute else "`->`, `=> logits` or the end")
         if len(chains) == 1:
             return PathRequest(tuple(chains[0]), recompute)
         if not recompute:
@@ -121,8 +136,9 @@ class _Parser:
         return EdgesRequest(tuple(self.as_edge(chain) for chain in chains))
 
     def chain(self) -> list[Term]:
+        """Read steps joined by arrows."""
         steps = [self.term(receives=False)]
-        while self.accept("->"):
+        while self.tokens.accept("->"):
             steps.append(self.term(receives=True))
         return steps
 
@@ -139,136 +155,90 @@ class _Parser:
                 )
 
     def term(self, receives: bool) -> Term:
-        if self.accept("{"):
-            joint = self.joint_rest(receives)
-            return joint
-        if self.accept("["):
+        """Read one step: a joint set, a list, a sweep or a single node or port."""
+        if self.tokens.accept("{"):
+            return joint(self.joint_rest(), receives)
+        if self.tokens.accept("["):
             return self.list_rest(receives)
-        return self.simple(receives)
+        kind, _, port = self.tokens.peek().text.partition(".")
+        if kind in (*SENDING, *RECEIVING):
+            return self.every(kind, port, receives)
+        return joint([self.named()], receives)
 
-    def joint_rest(self, receives: bool) -> Joint:
-        members = self.members("}", lambda: self.site(receives))
-        port, at = self.suffix()
-        return Joint(tuple(self.finish(site, port, at, receives) for site in members))
+    def joint_rest(self) -> list[_Named]:
+        """Read a joint set after its opening bracket, and what follows it."""
+        return self.behind_brackets(self.members("}", self.named))
 
     def list_rest(self, receives: bool) -> Sweep:
-        def member() -> list[Site]:
-            return self.joint_in_list(receives) if self.accept("{") else [self.site(receives)]
+        """Read a list after its opening bracket; a port behind it belongs to every member."""
 
-        members = self.members("]", member)
-        port, at = self.suffix()
-        return Sweep(
-            tuple(
-                Joint(tuple(self.finish(site, port, at, receives) for site in sites))
-                for sites in members
-            )
-        )
+        def member() -> list[_Named]:
+            return self.joint_rest() if self.tokens.accept("{") else [self.named()]
 
-    def joint_in_list(self, receives: bool) -> list[Site]:
-        """Read a joint set inside a list, whose port may follow the list's closing bracket."""
-        members = self.members("}", lambda: self.site(receives))
-        port, at = self.suffix()
-        if port is None and at is None:
-            return members
-        return [self.finish(site, port, at, receives) for site in members]
+        items = self.members("]", member)
+        lengths = [len(item) for item in items]
+        named = iter(self.behind_brackets([named for item in items for named in item]))
+        return Sweep(tuple(joint(list(islice(named, length)), receives) for length in lengths))
 
     def members(self, close: str, read: Callable[[], Member]) -> list[Member]:
+        """Read what stands between brackets."""
         found = [read()]
-        while self.accept(","):
+        while self.tokens.accept(","):
             found.append(read())
-        if not self.accept(close):
-            self.fail(f"`,` or `{close}`")
+        if not self.tokens.accept(close):
+            self.tokens.fail(f"`,` or `{close}`")
         return found
 
-    def simple(self, receives: bool) -> Term:
-        kind, _, port = self.peek().partition(".")
-        if kind in _KINDS:
-            return self.every(kind, port, receives)
-        site = self.site(receives)
-        return Joint((self.finish(site, None, None, receives),))
-
     def every(self, kind: Kind, port: str, receives: bool) -> Every:
-        allowed: dict[Kind, tuple[str, ...]]
-        if receives:
-            allowed = {"head": ("q", "k", "v"), "mlp": ("",), "port": ("",), "kv": ("k", "v")}
-        else:
-            allowed = {"head": ("",), "mlp": ("",), "node": ("",)}
-        if port not in allowed.get(kind, ()):
-            choices = [f"{k}.{p}".rstrip(".") for k, ports in allowed.items() for p in ports]
-            self.fail(f"as {'receivers' if receives else 'senders'} one of {', '.join(choices)}")
-        self.take()
-        return Every(kind, port or None, self.position())  # type: ignore[arg-type]
+        """Read a sweep over everything of a kind."""
+        allowed = RECEIVING if receives else SENDING
+        if (port or None) not in allowed.get(kind, ()):
+            place = "receivers" if receives else "senders"
+            self.tokens.fail(f"as {place} one of {', '.join(every_text(allowed))}")
+        self.tokens.take()
+        return Every(kind, cast(HeadPort, port) or None, self.positions())
 
-    def site(self, receives: bool) -> Site:
-        """Read one node or port; a head may still wait for the port of its brackets."""
-        word = self.peek()
-        if not word or word in "{}[],@" or word in ("->", "=>"):
-            self.fail("a node such as 9.9, mlp3, embed, or a port such as 8.6.v")
-        if word.partition(".")[0] in _KINDS:
-            self.fail("a single node (head, mlp, node and port stand alone, outside brackets)")
-        self.take()
-        what: object
-        if found := _KV_PORT.fullmatch(word):
-            layer, kv_head, name = found.groups()
-            what = KVPort(int(layer), int(kv_head), name)  # type: ignore[arg-type]
-        else:
-            head, dot, port = word.rpartition(".")
-            if dot and port in ("q", "k", "v"):
-                what = Port(parse_node(head), port)  # type: ignore[arg-type]
-            else:
-                what = parse_node(word)
-        if isinstance(what, Port | KVPort) and not receives:
-            raise RequestError(f"the sender {word} has a port: a path starts with a node")
-        return Site(what, self.position())  # type: ignore[arg-type]
+    def named(self) -> _Named:
+        """Read one node or port by its name; a head may still wait for the port of its brackets."""
+        token = self.tokens.peek()
+        if not token.is_word:
+            self.tokens.fail("a node such as 9.9, mlp3, embed, or a port such as 8.6.v")
+        if token.text.partition(".")[0] in (*SENDING, *RECEIVING):
+            self.tokens.fail("a single node (head, mlp, node and port stand alone)")
+        self.tokens.take()
+        with at_character(token):
+            what = node_or_port(token.text)
+        return _Named(Site(what, self.positions()), token)
 
-    def suffix(self) -> tuple[str | None, Positions]:
+    def behind_brackets(self, members: list[_Named]) -> list[_Named]:
+        """Read the port and the positions that follow a closing bracket, and give them to all."""
+        token = self.tokens.peek()
         port = None
-        if self.peek() in (".q", ".k", ".v"):
-            port = self.take()[1:]
-        elif self.peek().startswith("."):
-            self.fail("the port .q, .k or .v")
-        return port, self.position()
+        if token.text.startswith("."):
+            if token.text[1:] not in HEAD_PORTS:
+                self.tokens.fail("the port .q, .k or .v")
+            port = cast(HeadPort, self.tokens.take().text[1:])
+        at = self.positions()
+        with at_character(token):
+            return [named._replace(site=with_suffix(named.site, port, at)) for named in members]
 
-    def finish(self, site: Site, port: str | None, at: Positions, receives: bool) -> Site:
-        """Give a site the port and positions that stand behind its brackets."""
-        what: object = site.what
-        if port is not None:
-            if not receives:
-                raise RequestError(f"senders have no port, but .{port} stands behind them")
-            if not isinstance(what, Head):
-                raise RequestError(f".{port} behind brackets belongs to heads, not to {what}")
-            what = Port(what, port)  # type: ignore[arg-type]
-        if receives:
-            what = what if isinstance(what, KVPort) else receiver_port(what)  # type: ignore[arg-type]
-        elif isinstance(what, Logits):
-            raise RequestError("the logits send nothing, so they cannot be a sender")
-        if at is not None and site.at is not None:
-            raise RequestError(f"{site} has a position inside and outside its brackets")
-        return replace(site, what=what, at=site.at if at is None else at)  # type: ignore[arg-type]
-
-    def position(self) -> Positions:
-        if not self.accept("@"):
+    def positions(self) -> Positions:
+        """Read the positions behind an ``@``, if there are any."""
+        if not self.tokens.accept("@"):
             return None
-        if self.accept("{"):
-            names = self.members("}", self.position_name)
-            if len(set(names)) != len(names):
-                raise RequestError("a position stands twice in @{...}")
-            return tuple(names)
-        if self.peek() == "each":
-            self.take()
+        token = self.tokens.peek()
+        if self.tokens.accept("{"):
+            places = self.members("}", self.position)
+        elif self.tokens.accept("each"):
             return EachPosition()
-        return (self.position_name(),)
+        else:
+            places = [self.position()]
+        with at_character(token):
+            return checked_positions(tuple(places))
 
-    def position_name(self) -> str | int:
-        word = self.peek()
-        if not word or word in "{}[],@" or word in ("->", "=>"):
-            self.fail("a position: a name such as end or S2, or an index")
-        self.take()
-        if word.isdecimal():
-            return int(word)
-        if word.startswith("-") and word[1:].isdecimal():
-            raise RequestError(
-                f"position {word}: positions count from 0 at the start, since prompts may be "
-                "padded at the end; name the position (positions={'end': ...}) instead"
-            )
-        return word
+    def position(self) -> str | int:
+        token = self.tokens.peek()
+        if not token.is_word:
+            self.tokens.fail("a position: a name such as end or S2, or an index")
+        self.tokens.take()
+        return int(token.text) if _INDEX.fullmatch(token.text) else token.text

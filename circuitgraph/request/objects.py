@@ -5,15 +5,9 @@ from collections.abc import Iterable, Sequence
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Receiver, Writer, receiver_port
 from circuitgraph.request.notation import parse
-from circuitgraph.request.terms import (
-    EdgesRequest,
-    Joint,
-    PathRequest,
-    Request,
-    Site,
-    SiteEdge,
-    is_logits,
-)
+from circuitgraph.request.requests import EdgesRequest, PathRequest, Request, SiteEdge
+from circuitgraph.request.sites import Site
+from circuitgraph.request.terms import Joint, is_logits
 
 __all__ = ["as_request", "path"]
 
@@ -28,6 +22,7 @@ def as_request(asked: "str | Request | Edge | Iterable[Edge]") -> Request:
         RequestError: Text that cannot be read, or something that is no request.
 
     Example:
+        >>> from circuitgraph.nodes import Edge, Head, Logits
         >>> str(as_request(Edge(Head(5, 5), Head(8, 6).v)))
         '5.5 -> 8.6.v => logits'
         >>> str(as_request([Edge(Head(5, 5), Head(8, 6).v), Edge(Head(9, 9), Logits())]))
@@ -73,13 +68,18 @@ def path(*steps: Writer | Receiver, recompute: bool = False) -> PathRequest:
         steps: A sender, then receivers; the logits last unless ``recompute``.
         recompute: End in ``=> logits``: everything downstream of the last receiver recomputed.
 
+    Raises:
+        RequestError: No path: it starts with no sender, or does not end in the logits.
+        NodeError: A receiver that is none, such as a head without a port.
+
     Example:
+        >>> from circuitgraph.nodes import Head, Logits
         >>> str(path(Head(5, 5), Head(8, 6).v, Head(9, 9).q, Logits()))
         '5.5 -> 8.6.v -> 9.9.q -> logits'
     """
+    if not steps or not isinstance(steps[0], Embed | Head | MLP):
+        raise RequestError(f"a path starts with a sender node, got {steps[0] if steps else 'none'}")
     sender, *receivers = steps
-    if not isinstance(sender, Embed | Head | MLP):
-        raise RequestError(f"a path starts with a sender node, got {sender!r}")
     terms = [Joint((Site(sender),))]
     terms += [Joint((Site(receiver_port(receiver)),)) for receiver in receivers]  # type: ignore[arg-type]
     return PathRequest(tuple(terms), recompute)

@@ -36,6 +36,8 @@ class Through:
 
     def __init__(self, nodes: Iterable[Head | MLP]) -> None:
         """Allow direct paths to pass through ``nodes``."""
+        if not isinstance(nodes, Iterable):
+            raise RequestError(f"Through takes a collection of nodes: write Through([{nodes}])")
         found: list[Writer] = list(nodes)
         wrong = [node for node in found if not isinstance(node, Head | MLP)]
         if wrong:
@@ -47,4 +49,4 @@ class Through:
 
 
 Variant = Literal["mlps", "single-pass"] | Through
-"""``mlps`` (all MLPs, as in Wang et al. 2022), ``single-pass`` (nothing), or `Through` any nodes."""
+"""``mlps`` (all MLPs, Wang et al. 2022), ``single-pass`` (nothing), or `Through` any nodes."""

@@ -1,6 +1,7 @@
-"""What is really run: stages of jobs, each job one run of the plan, perhaps shared by many cells."""
+"""What is really run: stages of jobs, each one run of the plan, perhaps shared by many cells."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from circuitgraph.nodes import Embed, Logits
@@ -9,9 +10,10 @@ from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSende
 __all__ = ["Job", "Schedule", "Stage", "Where"]
 
 Where = frozenset[str | int] | None
-"""A set of positions by name or index; ``metric`` is what the metric reads; None means all."""
+"""A set of positions by name or index, `METRIC` among them; None means all."""
 
 METRIC = "<metric>"
+"""The position that the metric reads, which a plan does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Stage:
     from_first: bool
     job_of_cell: tuple[int, ...]
 
+    @property
+    def mixes_positions(self) -> bool:
+        """Whether some attention runs live, which carries a change from position to position."""
+        return any(job.attention for job in self.jobs)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -88,13 +95,13 @@ class Schedule:
 
     @classmethod
     def of(cls, plan: Plan) -> "Schedule":
-        """Return the plan as stages, with nothing saved yet."""
+        """Return the plan as stages, with nothing saved yet: a stage for each run of its cells."""
         n_layers = plan.graph.shape.n_layers
         layers = frozenset(range(n_layers))
         with_mlp = frozenset(mlp.layer for mlp in plan.graph.mlps)
-        depth = max((len(cell.runs) for cell in plan.cells), default=0)
+        names = [run.name for run in plan.cells[0].runs] if plan.cells else []
         stages = []
-        for number in range(depth):
+        for number, name in enumerate(names):
             jobs = tuple(
                 Job(
                     cell.runs[number],
@@ -106,9 +113,17 @@ class Schedule:
                 )
                 for at, cell in enumerate(plan.cells)
             )
-            name = plan.cells[0].runs[number].name
             stages.append(Stage(name, jobs, None, False, tuple(range(len(jobs)))))
         return cls(plan, tuple(stages))
+
+    def after(self, name: str, stages: Iterable[Stage]) -> "Schedule":
+        """Return the schedule that a pass makes of this one."""
+        return replace(self, stages=tuple(stages), passes=(*self.passes, name))
+
+    def with_jobs(self, name: str, change: Callable[[Job], Job]) -> "Schedule":
+        """Return the schedule that a pass makes of this one by changing each job."""
+        stages = (replace(stage, jobs=tuple(map(change, stage.jobs))) for stage in self.stages)
+        return self.after(name, stages)
 
     @property
     def layer_runs(self) -> tuple[int, int]:
@@ -138,10 +153,23 @@ class Schedule:
 
         return schedule_table(self)
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def __repr__(self) -> str:
+        plan = self.plan
+        stages = ", ".join(
+            f"{stage.name} {len(stage.jobs)} row{'s' * (len(stage.jobs) != 1)}"
+            for stage in self.stages
+        )
+        settings = f"variant {plan.variant}, mode {plan.mode}"
+        return (
+            f"Schedule of {str(plan.request)!r} ({settings}): {stages}\n"
+            f"  {self.forward_passes:.1f} forward passes' worth of live modules, "
+            f"the plan has {plan.cost.forward_passes}"
+        )
 
-        return f"<pre>{escape(str(self))}</pre>"
+    def _repr_html_(self) -> str:
+        from circuitgraph.draw import schedule_html
+
+        return schedule_html(self)
 
 
 def references(run: Run) -> tuple[int, ...]:

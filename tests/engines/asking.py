@@ -1,5 +1,6 @@
 """Putting a request to the outside oracle: from this project's objects to the oracle's tuples."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,8 +9,15 @@ from circuitgraph.compiler import compile as compile_request
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port
 from circuitgraph.request import EdgesRequest, PathRequest, Request, Site, Through, as_request
-from tests.oracles.path_patching import At, activation_patch, patch_edges, patch_path, product
-from tests.oracles.plain import PlainTransformer
+from tests.oracles.path_patching import (
+    At,
+    Sent,
+    activation_patch,
+    corrupt_senders,
+    difference,
+    patch_receivers,
+)
+from tests.oracles.plain import PlainTransformer, node_of
 
 
 def oracle_node(node: Any) -> tuple[Any, ...]:
@@ -78,16 +86,14 @@ def oracle_logits(
 
     match asked:
         case EdgesRequest(edges=edges):
-            pairs = [(oracle_node(e.sender.what), oracle_port(e.receiver.what)) for e in edges]
-            return patch_edges(
-                plain,
-                clean,
-                corrupt,
-                pairs,
-                through=through,
-                mode=mode,
-                send_at=places([e.sender for e in edges], oracle_node),
-                read_at=places([e.receiver for e in edges], oracle_port),
+            values = plain.values(corrupt)
+            sent: dict[Any, dict[Any, Sent]] = {}
+            for edge in edges:
+                node, port = oracle_node(edge.sender.what), oracle_port(edge.receiver.what)
+                sent.setdefault(port, {})[node] = Sent(values[node], at(edge.sender))
+            read_at = places([edge.receiver for edge in edges], oracle_port)
+            return patch_receivers(
+                plain, clean, sent, through=through, mode=mode, read_at=read_at
             )
         case PathRequest(steps=steps, recompute=recompute):
             sites = [list(step.sites) for step in steps]  # type: ignore[union-attr]
@@ -95,32 +101,45 @@ def oracle_logits(
             senders = list(dict.fromkeys(oracle_node(site.what) for site in sites[0]))
             if len(sites) == 1:
                 return activation_patch(plain, clean, corrupt, senders, send_at=send_at)
-            hops = [[oracle_port(site.what) for site in step] for step in sites[1:]]
+            *inner, last = [[oracle_port(site.what) for site in step] for step in sites[1:]]
             read_at = places([site for step in sites[1:] for site in step], oracle_port)
-            if len(hops) == 1:
-                edges = product(senders, hops[0])
-                edges = [edge for edge in edges if plain.before(*edge)]
-                return patch_edges(
-                    plain,
-                    clean,
-                    corrupt,
-                    edges,
-                    through=through,
-                    mode=mode if recompute else "set",
-                    send_at=send_at,
-                    read_at=read_at,
-                )
-            if not recompute:
-                assert hops[-1] == [("logits",)]
-            return patch_path(
+            sends = corrupt_senders(plain, corrupt, senders, send_at)
+            for number, hop in enumerate(inner, start=1):
+                here = places(sites[number], oracle_port)
+                sends = _relay(plain, clean, sends, hop, through, here)
+            return patch_receivers(
                 plain,
                 clean,
-                corrupt,
-                [senders, *(hops if recompute else hops[:-1])],
+                {port: _before(plain, sends, port) for port in last},
                 through=through,
-                end="=>" if recompute else "->",
-                mode=mode,
-                send_at=send_at,
-                read_at=read_at,
+                mode=mode if recompute else "set",
+                read_at={port: found for port, found in read_at.items() if port in last},
             )
     raise AssertionError(asked)
+
+
+def _before(plain: PlainTransformer, sent: Mapping[Any, Sent], port: Any) -> dict[Any, Sent]:
+    """The senders that come before a port: several at once need not all reach all receivers."""
+    return {node: value for node, value in sent.items() if plain.before(node, port)}
+
+
+def _relay(
+    plain: PlainTransformer,
+    clean: torch.Tensor,
+    sent: Mapping[Any, Sent],
+    ports: list[Any],
+    through: Any,
+    read_at: Any,
+) -> dict[Any, Sent]:
+    """What the nodes of a hop send on, each port hearing those senders that come before it."""
+    values = plain.values(clean)
+
+    def read(port: Any) -> torch.Tensor:
+        resid = plain.residual_at(values, port)
+        if port not in ports:
+            return resid
+        change = difference(plain, values, _before(plain, sent, port), port, through)
+        where = [At(here) for here, _ in read_at[port]] if port in read_at else None
+        return Sent(resid + change, where).onto(resid)
+
+    return {node_of(port): Sent(plain.value(node_of(port), read)) for port in ports}
