@@ -147,7 +147,7 @@ def stage_words(schedule: Schedule, number: int) -> str:
         >>> from circuitgraph.schedule import schedule
         >>> found = schedule(compile(ModelGraph(ModelShape(12, 12)), "5.5 -> head.q => logits"))
         >>> stage_words(found, 0)
-        'MLPs 5–10 run live, attention is replayed. Positions: all.'
+        'MLPs 5–10 run live, attention is replayed. 72 cells share 1 row. Positions: all.'
     """
     stage = schedule.stages[number]
     attention = sorted({layer for job in stage.jobs for layer in job.attention})

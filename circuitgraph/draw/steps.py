@@ -84,6 +84,7 @@ def boards_of(plan: Plan, cell: Cell) -> tuple[Board, ...]:
     Example:
         >>> from circuitgraph.compiler import compile
         >>> from circuitgraph.graph import ModelGraph, ModelShape
+        >>> from circuitgraph.nodes import MLP
         >>> plan = compile(ModelGraph(ModelShape(12, 12)), "5.5 -> 8.6.v => logits")
         >>> boards = boards_of(plan, plan.cells[0])
         >>> [board.title for board in boards]

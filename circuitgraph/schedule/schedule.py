@@ -7,7 +7,7 @@ from typing import Any
 from circuitgraph.nodes import Embed, Logits
 from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
 
-__all__ = ["Job", "Schedule", "Stage", "Where"]
+__all__ = ["METRIC", "Job", "Schedule", "Stage", "Where", "references", "with_jobs", "with_stages"]
 
 Where = frozenset[str | int] | None
 """A set of positions by name or index, `METRIC` among them; None means all."""
@@ -116,15 +116,6 @@ class Schedule:
             stages.append(Stage(name, jobs, None, False, tuple(range(len(jobs)))))
         return cls(plan, tuple(stages))
 
-    def after(self, name: str, stages: Iterable[Stage]) -> "Schedule":
-        """Return the schedule that a pass makes of this one."""
-        return replace(self, stages=tuple(stages), passes=(*self.passes, name))
-
-    def with_jobs(self, name: str, change: Callable[[Job], Job]) -> "Schedule":
-        """Return the schedule that a pass makes of this one by changing each job."""
-        stages = (replace(stage, jobs=tuple(map(change, stage.jobs))) for stage in self.stages)
-        return self.after(name, stages)
-
     @property
     def layer_runs(self) -> tuple[int, int]:
         """How many attentions and how many MLPs run live, counted over all jobs."""
@@ -170,6 +161,17 @@ class Schedule:
         from circuitgraph.draw import schedule_html
 
         return schedule_html(self)
+
+
+def with_stages(schedule: Schedule, name: str, stages: Iterable[Stage]) -> Schedule:
+    """Return the schedule that a pass of that name makes of another one."""
+    return replace(schedule, stages=tuple(stages), passes=(*schedule.passes, name))
+
+
+def with_jobs(schedule: Schedule, name: str, change: Callable[[Job], Job]) -> Schedule:
+    """Return the schedule that a pass of that name makes by changing each job."""
+    stages = (replace(stage, jobs=tuple(map(change, stage.jobs))) for stage in schedule.stages)
+    return with_stages(schedule, name, stages)
 
 
 def references(run: Run) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from circuitgraph.engines.fast.index import PatchIndex, Writes
 from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.calls import adapt_call
-from circuitgraph.nodes import Head
+from circuitgraph.nodes import MLP, Head
 from circuitgraph.plan import FromSource, PatchWrite, ReplaceSenders
 from circuitgraph.schedule import Job, Stage
 
@@ -210,7 +210,7 @@ class _Block:
         state = self.sender.state
         record = state.layer(self.layer)
         assert record.mlp is not None
-        live_rows = [row for row, job in enumerate(self.jobs) if self.layer in job.mlps]
+        live_rows = [row for row, job in enumerate(self.jobs) if self.mlp_is_live(job)]
         if len(live_rows) == len(self.jobs):
             added = self.live_mlp(reads)
         else:
@@ -220,6 +220,10 @@ class _Block:
         for row, job, op in self.index.mlps.get(self.layer, []):
             added[row] = self.patched(op, job, self.sender.delta(op, job), added[row])
         return added
+
+    def mlp_is_live(self, job: Job) -> bool:
+        """Return whether a job runs the MLP; a frozen one may not have been taken out of it."""
+        return self.layer in job.mlps and MLP(self.layer) not in job.run.frozen
 
     def live_mlp(self, reads: Stack) -> Stack:
         """Return by how much the MLP's output changes when what it reads changes."""
@@ -252,7 +256,7 @@ class _Block:
                 rows = live.unflatten(0, (n_rows, -1)).clone()
                 clean = state.at(clean_mlp, places)
                 for row, job in enumerate(self.jobs):
-                    if self.layer not in job.mlps:
+                    if not self.mlp_is_live(job):
                         rows[row] = clean
                 for row, job, op in self.index.mlps.get(self.layer, []):
                     delta = self.sender.delta(op, job)

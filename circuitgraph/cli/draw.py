@@ -1,0 +1,105 @@
+"""``circuitgraph draw``: a picture of saved effects or of a saved circuit."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from circuitgraph.cli.telling import say
+from circuitgraph.errors import CircuitError
+
+if TYPE_CHECKING:
+    from circuitgraph.circuit import Circuit
+
+__all__ = ["EXAMPLES", "draw"]
+
+EXAMPLES = (
+    "circuitgraph draw demo-output/circuit.json -o circuit.png",
+    "circuitgraph draw demo-output/head_to_logits.mlps.json --threshold 0.05",
+    "circuitgraph draw results/effects.json --top 10 --labels -o top10.pdf",
+)
+
+_USUAL_TOP = 20
+
+
+def draw(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Effects or a circuit, as saved (JSON)."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="What to write: .svg, .png, .pdf or .dot.",
+            show_default="FILE with the suffix .svg",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="EFFECT",
+            help="Draw edges whose effect is at least this large, either sign.",
+            show_default=False,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Draw this many edges, the largest effects first.",
+            show_default=f"{_USUAL_TOP} of effects, all of a circuit",
+        ),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="The line above the picture.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write every effect beside its line.")
+    ] = False,
+) -> None:
+    """Draw saved effects or a saved circuit with Graphviz."""
+    circuit = _read(file, threshold, top)
+    drawing = circuit.draw(title=title, labels=labels)
+    target = drawing.save(out if out is not None else file.with_suffix(".svg"))
+    say(repr(circuit), "", f"Drawn: {target}")
+
+
+def _read(file: Path, threshold: float | None, top: int | None) -> "Circuit":
+    """Return the circuit in a file, made from effects if it holds those, and narrowed as asked."""
+    from circuitgraph.circuit import Circuit
+
+    document = _document(file)
+    if document.get("format") == "circuitgraph effects":
+        from circuitgraph.effects import Effects
+
+        if threshold is None and top is None:
+            top = _USUAL_TOP
+        return Circuit.from_effects(Effects.load(file), threshold=threshold, top=top)
+    circuit = Circuit.load(file) if "format" in document else Circuit.from_mib(file)
+    if threshold is not None:
+        circuit = circuit.threshold(threshold)
+    return circuit if top is None else circuit.top(top)
+
+
+def _document(file: Path) -> dict[str, object]:
+    """Return what a JSON file holds.
+
+    Raises:
+        CircuitError: There is no such file, or it is none of ours.
+    """
+    wanted = "wanted is a JSON file that Effects.save or Circuit.save wrote, or one in MIB's format"
+    if not file.is_file():
+        raise CircuitError(f"no file {str(file)!r}: {wanted}")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not ({"format", "edges"} & document.keys()):
+        raise CircuitError(f"cannot draw {str(file)!r}: {wanted}")
+    return document

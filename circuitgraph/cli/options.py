@@ -1,0 +1,107 @@
+"""Options that several commands have, declared once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Device",
+    "Dtype",
+    "DtypeName",
+    "Engine",
+    "EngineName",
+    "MaybeOut",
+    "Mode",
+    "ModeName",
+    "Model",
+    "Prompts",
+    "RequestText",
+    "Seed",
+    "TaskName",
+    "Top",
+    "VariantText",
+]
+
+
+class ModeName(StrEnum):
+    """What patching several receivers means."""
+
+    SET = "set"
+    ADD = "add"
+    REPLACE = "replace"
+
+
+class EngineName(StrEnum):
+    """What runs the plan."""
+
+    FAST = "fast"
+    REFERENCE = "reference"
+
+
+class DtypeName(StrEnum):
+    """What the weights are held in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT64 = "float64"
+
+
+RequestText = Annotated[
+    str,
+    typer.Argument(
+        metavar="REQUEST",
+        help="What to patch, such as 'head -> logits' or '5.5 -> 8.6.v => logits'.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="One that `circuitgraph models` lists, any of the Hugging Face hub, or a folder.",
+    ),
+]
+TaskName = Annotated[
+    str, typer.Option("--task", metavar="NAME", help="Which prompts: ioi (indirect objects).")
+]
+Prompts = Annotated[int, typer.Option("--prompts", "-n", metavar="N", help="How many prompts.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Which prompts are drawn.")]
+VariantText = Annotated[
+    str,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="What direct paths may pass through: mlps, single-pass (nothing), "
+        "or nodes as in 'through {mlp0, 4.11}'.",
+    ),
+]
+Mode = Annotated[ModeName, typer.Option(help="What patching several receivers means.")]
+Engine = Annotated[
+    EngineName,
+    typer.Option(help="What runs it; reference goes hook by hook, slow and obvious."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Where it runs: cpu, cuda, mps.", show_default="cuda if there is one"
+    ),
+]
+Dtype = Annotated[
+    DtypeName,
+    typer.Option(metavar="NAME", help=f"What weights are held in: {', '.join(DtypeName)}."),
+]
+Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many effects to print.")]
+MaybeOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Also write the effects, their table and heatmap to this folder.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,243 @@
+"""What a request has to be before it is compiled. Every problem is added, nothing is raised."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import assert_never, get_args
+
+from circuitgraph.compiler.grid import Candidate, EdgeSet, Grid, Path
+from circuitgraph.compiler.layout import has_each, ports_at, receivers_at, senders_at, writer_at
+from circuitgraph.errors import NodeError, Problems, RequestError, UnsupportedError
+from circuitgraph.graph import ModelGraph
+from circuitgraph.nodes import MLP, Head, Logits, Node, Port, Writer
+from circuitgraph.plan import Source
+from circuitgraph.request import (
+    MODES,
+    EdgesRequest,
+    Every,
+    Joint,
+    KVPort,
+    Mode,
+    PathRequest,
+    Positions,
+    Request,
+    Site,
+    Sweep,
+    Term,
+    Through,
+    Variant,
+    sites_in,
+)
+from circuitgraph.request.sites import positions_text
+
+__all__ = [
+    "check_nodes",
+    "check_order",
+    "check_positions",
+    "check_replace",
+    "check_words",
+    "nodes_passed",
+]
+
+
+def nodes_passed(graph: ModelGraph, variant: Variant, problems: Problems) -> frozenset[Head | MLP]:
+    """Return the set of nodes that a variant lets direct paths pass through."""
+    match variant:
+        case "mlps":
+            return frozenset(graph.mlps)
+        case "single-pass":
+            return frozenset()
+        case Through(nodes=nodes):
+            for node in sorted(nodes):
+                problems.add(graph.problem(node))
+            return nodes
+        case _:
+            problems.add(
+                RequestError(
+                    f"no variant {variant!r}: write 'mlps' (direct paths pass through MLPs), "
+                    "'single-pass' (through nothing) or cg.Through(nodes)"
+                )
+            )
+            return frozenset()
+
+
+def check_words(mode: Mode, source: Source, problems: Problems) -> None:
+    """Check the words that a request is compiled with."""
+    if mode not in MODES:
+        problems.add(RequestError(f"no mode {mode!r}: write one of {', '.join(MODES)}"))
+    if source not in get_args(Source):
+        allowed = ", ".join(get_args(Source))
+        problems.add(RequestError(f"no source {source!r}: write one of {allowed}"))
+
+
+# -- does everything exist? ------------------------------------------------------------------------
+
+
+def check_nodes(graph: ModelGraph, request: Request, problems: Problems) -> None:
+    """Check that every node and port that a request names is in the graph."""
+    for site in sites_in(request):
+        problems.add(_missing(graph, site))
+    match request:
+        case PathRequest(steps=steps):
+            swept = any(isinstance(step, Every) and step.kind == "mlp" for step in steps)
+            if swept and not graph.mlps:
+                problems.add(RequestError("nothing to sweep over: the model has no MLPs"))
+        case EdgesRequest(edges=edges):
+            # Each edge of a list is asked for by name, so each must be possible.
+            for edge in edges:
+                if not _missing(graph, edge.sender) and not _missing(graph, edge.receiver):
+                    for port in ports_at(graph, edge.receiver):
+                        problems.add(graph.order_problem(writer_at(edge.sender), port))
+
+
+def _missing(graph: ModelGraph, site: Site) -> NodeError | None:
+    if not isinstance(site.what, KVPort):
+        return graph.problem(site.what)
+    shape, port = graph.shape, site.what
+    if port.layer < shape.n_layers and port.kv_head < shape.kv_heads:
+        return None
+    return NodeError(
+        f"no port {str(port)!r} in this graph ({shape.n_layers} layers of {shape.kv_heads} "
+        f"key-value heads): layer must be 0..{shape.n_layers - 1}, "
+        f"key-value head 0..{shape.kv_heads - 1}"
+    )
+
+
+# -- positions -------------------------------------------------------------------------------------
+
+
+def check_positions(
+    graph: ModelGraph, request: Request, n_positions: int | None, problems: Problems
+) -> None:
+    """Check that positions are swept in one place, and that each node's positions are clear."""
+    if n_positions is not None and (not isinstance(n_positions, int) or n_positions < 1):
+        problems.add(
+            RequestError(f"n_positions must be a whole number of 1 or more, got {n_positions!r}")
+        )
+    match request:
+        case PathRequest(steps=steps):
+            _check_each(steps, n_positions, problems)
+            for number, step in enumerate(steps):
+                for joint in _joints(step):
+                    sites = joint.sites
+                    found = receivers_at(graph, sites) if number else senders_at(sites)
+                    _check_clear(found, f"in {joint}", problems)
+        case EdgesRequest():
+            _check_edge_positions(graph, request, problems)
+
+
+def _check_each(steps: Sequence[Term], n_positions: int | None, problems: Problems) -> None:
+    swept = [step for step in steps if has_each(step)]
+    if swept and n_positions is None:
+        problems.add(
+            RequestError("@each needs to know how many positions there are: give n_positions")
+        )
+    if len(swept) > 1:
+        problems.add(UnsupportedError("@each can stand at one step of a path only"))
+    for step in swept:
+        if isinstance(step, Sweep) and not all(map(has_each, step.items)):
+            problems.add(
+                RequestError(f"@each stands at some members of {step}: give it to all or to none")
+            )
+
+
+def _check_edge_positions(graph: ModelGraph, request: EdgesRequest, problems: Problems) -> None:
+    places: dict[Port, Positions] = {}
+    heard: dict[Port, list[Site]] = {}
+    for edge in request.edges:
+        for port in ports_at(graph, edge.receiver):
+            heard.setdefault(port, []).append(edge.sender)
+            if places.setdefault(port, edge.receiver.at) != edge.receiver.at:
+                problems.add(
+                    UnsupportedError(
+                        f"{port} receives at different positions in one list of edges: "
+                        "give all edges into a port the same positions"
+                    )
+                )
+    for port, senders in heard.items():
+        _check_clear(senders_at(senders), f"among the senders to {port}", problems)
+
+
+def _check_clear(
+    found: Mapping[Writer, list[Positions]] | Mapping[Port, list[Positions]],
+    where: str,
+    problems: Problems,
+) -> None:
+    """Check that what stands at several positions stands at named ones, which can be joined."""
+    for what, positions in found.items():
+        if len(positions) > 1 and not all(isinstance(at, tuple) for at in positions):
+            both = " and at ".join(positions_text(at)[1:] or "all positions" for at in positions)
+            problems.add(RequestError(f"{what} stands both at {both} {where}: choose one"))
+
+
+def _joints(step: Term) -> tuple[Joint, ...]:
+    match step:
+        case Joint():
+            return (step,)
+        case Sweep(items=items):
+            return items
+        case Every():
+            return ()
+        case _:
+            assert_never(step)
+
+
+# -- does every sender come before its receiver? ---------------------------------------------------
+
+
+def check_order(graph: ModelGraph, grid: Grid, problems: Problems) -> tuple[Candidate, ...]:
+    """Return the possible cells; it is a problem if there are none, or if a single one is not."""
+    possible = tuple(cell for cell in grid.candidates if _possible(graph, cell.asks))
+    if not grid.axes or not possible:
+        first = grid.candidates[0]
+        if isinstance(first.asks, Path):
+            for problem in _order_problems(graph, first.asks):
+                problems.add(problem)
+    return possible
+
+
+def _possible(graph: ModelGraph, asks: Path | EdgeSet) -> bool:
+    """Return whether each sender reaches a receiver, and an inner receiver sends on."""
+    if isinstance(asks, EdgeSet):
+        return True  # each edge was checked by itself
+    nodes: Iterator[Node] = (sender.node for sender in asks.senders)
+    for receivers in asks.receivers:
+        written = [-1 if isinstance(node, Logits) else graph.writes_at(node) for node in nodes]
+        if -1 in written or max(written) > max(graph.reads_at(to.port) for to in receivers):
+            return False
+        nodes = (receiver.port.node for receiver in receivers)
+    return True
+
+
+def _order_problems(graph: ModelGraph, path: Path) -> Iterator[NodeError | None]:
+    """Yield every sender that reaches no receiver, and every receiver that no sender reaches."""
+    nodes: list[Node] = [sender.node for sender in path.senders]
+    for receivers in path.receivers:
+        ports = [receiver.port for receiver in receivers]
+        senders = [node for node in nodes if not isinstance(node, Logits)]
+        if len(senders) < len(nodes):
+            yield NodeError("no path goes on from the logits")
+        for sender in senders:
+            if not any(graph.precedes(sender, port) for port in ports):
+                yield graph.order_problem(sender, ports[0])
+        for port in ports:
+            if senders and not any(graph.precedes(sender, port) for sender in senders):
+                yield graph.order_problem(senders[0], port)
+        nodes = [port.node for port in ports]
+
+
+def check_replace(
+    cells: Sequence[Candidate], through: frozenset[Head | MLP], mode: Mode, problems: Problems
+) -> None:
+    """Refuse mode ``replace`` where a receiver is also a node that direct paths pass through."""
+    if mode != "replace" or not through:
+        return
+    for cell in cells:
+        ports = [receiver.port for receiver in cell.asks.last]
+        inside = [port for port in ports if port.node in through]
+        if inside and len(ports) > 1:
+            problems.add(
+                UnsupportedError(
+                    f"mode 'replace' with {inside[0]} both a receiver and a node that direct paths "
+                    "to other receivers pass through: use variant 'single-pass', or cg.Through "
+                    f"without {inside[0].node}"
+                )
+            )

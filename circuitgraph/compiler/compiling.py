@@ -1,0 +1,76 @@
+"""The steps from a request to a plan, in order. Every step is a pure function of plain values."""
+
+from collections.abc import Iterable
+
+from circuitgraph.compiler.checks import (
+    check_nodes,
+    check_order,
+    check_positions,
+    check_replace,
+    check_words,
+    nodes_passed,
+)
+from circuitgraph.compiler.layout import lay_out
+from circuitgraph.compiler.runs import write_cells
+from circuitgraph.errors import Problems
+from circuitgraph.graph import ModelGraph
+from circuitgraph.nodes import Edge
+from circuitgraph.plan import Plan, Source
+from circuitgraph.request import Mode, Request, Variant, as_request
+
+__all__ = ["compile"]
+
+
+def compile(
+    graph: ModelGraph,
+    request: str | Request | Edge | Iterable[Edge],
+    variant: Variant = "mlps",
+    *,
+    mode: Mode = "set",
+    source: Source = "corrupt",
+    n_positions: int | None = None,
+) -> Plan:
+    """Return the ordered runs that answer a request.
+
+    Args:
+        graph: The model's graph.
+        request: Text such as ``head -> logits``, a `Request`, an `Edge` or a collection of them.
+        variant: What a direct path may pass through: ``mlps``, ``single-pass`` or `Through`.
+        mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
+        source: Where patched values come from; ``corrupt`` is the run on the corrupt prompt.
+        n_positions: Length of the prompts; only a sweep over positions (``@each``) needs it.
+
+    Returns:
+        The plan. In a sweep, cells that no valid request fills are left out of it.
+
+    Raises:
+        RequestError: The request cannot be read, or makes no sense on this graph.
+        NodeError: A node is not in the graph, or a sender does not come before its receiver (in a
+            sweep: in every cell).
+        UnsupportedError: The request is well formed but cannot be answered exactly.
+
+    Example:
+        >>> from circuitgraph.graph import ModelShape
+        >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
+        >>> plan = compile(graph, "5.5 -> 8.6.v => logits")
+        >>> [run.name for run in plan.cells[0].runs]
+        ['send', 'measure']
+        >>> compile(graph, "head -> logits", "single-pass").cost.forward_passes
+        0
+    """
+    asked = as_request(request)
+    problems, what = Problems(), f"cannot compile {str(asked)!r}"
+
+    through = nodes_passed(graph, variant, problems)
+    check_words(mode, source, problems)
+    check_nodes(graph, asked, problems)
+    check_positions(graph, asked, n_positions, problems)
+    problems.raise_if_any(what)
+
+    grid = lay_out(graph, asked, n_positions)
+    possible = check_order(graph, grid, problems)
+    check_replace(possible, through, mode, problems)
+    problems.raise_if_any(what)
+
+    cells = write_cells(graph, possible, through, mode, source)
+    return Plan(graph, asked, variant, mode, source, grid.axes, cells)

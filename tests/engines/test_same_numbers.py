@@ -1,0 +1,57 @@
+"""Both engines against the outside oracle, and against each other, on random requests."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from circuitgraph.engines.fast.engine import ReplayWarning
+from tests.engines.cases import METRICS, MODELS, N_POS, case, close, run
+from tests.engines.requests import asked, examples, sweeps
+
+pytestmark = pytest.mark.filterwarnings("ignore::circuitgraph.engines.fast.engine.ReplayWarning")
+
+
+@pytest.mark.parametrize("model", MODELS)
+class TestOneRequest:
+    """Requests without sweeps."""
+
+    def test_reference_is_the_oracle(self, model: str) -> None:
+        one = case(model)
+
+        @given(asked(one.graph, N_POS))
+        @examples(30)
+        def check(request: Any) -> None:
+            plan = request.plan(one.graph, N_POS)
+            (expected,) = one.oracle(plan)
+            assert close(one.reference.logits(plan.cells[0]), expected)
+            assert close(run(one.fast, plan), one.measured([expected]))
+
+        check()
+
+    def test_fast_is_the_reference(self, model: str) -> None:
+        graph = case(model).graph
+
+        @given(asked(graph, N_POS), st.sampled_from(list(METRICS)))
+        @examples(40)
+        def check(request: Any, metric: str) -> None:
+            one = case(model, metric)
+            plan = request.plan(graph, N_POS)
+            assert close(run(one.fast, plan), run(one.reference, plan))
+
+        check()
+
+    def test_fast_sweeps_are_the_reference(self, model: str) -> None:
+        graph = case(model).graph
+
+        @given(sweeps(graph, N_POS), st.sampled_from(list(METRICS)))
+        @examples(12)
+        def check(request: Any, metric: str) -> None:
+            one = case(model, metric)
+            plan = request.plan(graph, N_POS)
+            assert close(run(one.fast, plan), run(one.reference, plan))
+
+        check()

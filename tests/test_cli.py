@@ -1,0 +1,310 @@
+"""The command line: what it prints and leaves behind, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import circuitgraph as cg
+from circuitgraph.cli import app
+from circuitgraph.cli.findings import feeding, opposing, writing
+from circuitgraph.cli.setting import Setting, read_variant
+from circuitgraph.effects import Comparison, Effects
+from circuitgraph.errors import CircuitGraphError
+
+COMMANDS = ("demo", "patch", "compare", "plan", "draw", "models")
+
+
+def run(*words, code=0):
+    """Run a command and return what it printed, lines joined as a person reads them."""
+    ran = CliRunner().invoke(app, list(map(str, words)), env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert ran.exit_code == code, ran.output
+    return ran.output
+
+
+def said(*words, code=0):
+    """The same on one line, for sentences that a narrow terminal would wrap."""
+    return " ".join(run(*words, code=code).split())
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Fail the test if a model is loaded."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setitem(vars(cg), "load_model", refuse)  # without importing the true one
+
+
+@pytest.fixture
+def loaded(monkeypatch, smollm2):
+    """Hand every command the model that all tests share."""
+    monkeypatch.setattr(cg, "load_model", lambda *_, **__: smollm2)
+
+
+@pytest.fixture
+def effects():
+    """Effects of three heads on GPT-2 small's shape."""
+    return Effects.from_arrays(
+        [[[1.0, 1.1, 0.9, 1.0]], [[3.9, 4.0, 4.1, 4.0]], [[4.8, 4.9, 5.1, 5.0]]],
+        clean=[4.0] * 4,
+        corrupt=[0.0] * 4,
+        sweep={"layer": [8, 9, 10], "head": [6]},
+        request="head -> logits",
+        variant="mlps",
+        shape=json.dumps({"n_layers": 12, "n_heads": 12}),
+    )
+
+
+class TestHelp:
+    def test_lists_the_commands(self):
+        shown = said("--help")
+        for command in COMMANDS:
+            assert f" {command} " in shown
+
+    def test_is_shown_where_no_command_is_given(self):
+        assert "Usage: circuitgraph" in run(code=2)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_of_each_has_examples(self, command):
+        shown = run(command, "--help")
+        assert f"Usage: circuitgraph {command}" in shown
+        assert f"circuitgraph {command}" in shown.split("Examples")[1]
+        assert run(command, "-h") == shown
+
+    def test_examples_of_plans_can_be_run(self, no_model, tmp_path, monkeypatch):
+        import shlex
+
+        from circuitgraph.cli.plan import EXAMPLES
+
+        monkeypatch.chdir(tmp_path)
+        for line in EXAMPLES:
+            run(*shlex.split(line)[1:])
+        assert (tmp_path / "plan.svg").read_text().startswith("<svg")
+
+    def test_needs_neither_torch_nor_pandas(self):
+        script = (
+            "import sys\n"
+            "from circuitgraph.cli import app\n"
+            "try: app(['patch', '--help'])\n"
+            "except SystemExit: pass\n"
+            "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'networkx'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.splitlines()[-1] == "[]"
+
+    def test_version(self):
+        assert run("--version") == f"circuitgraph {cg.__version__}\n"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (
+                ["plan", "9.12 -> logits", "--shape", "12x12"],
+                "no node '9.12' in this graph (12 layers of 12 heads): head must be 0..11",
+            ),
+            (["plan", "9.9 -> ", "--shape", "12x12"], "cannot read the request '9.9 -> '"),
+            (
+                ["plan", "head -> logits", "--variant", "none"],
+                "no variant 'none': write mlps, single-pass or 'through {mlp0, 4.11}'",
+            ),
+            (["patch", "9.99 -> logits"], "no node '9.99' in this graph (30 layers of 9 heads)"),
+            (["compare", "29.1 -> 23.3.q => logits"], "29.1 does not come before 23.3.q"),
+            (["patch", "head -> logits", "--task", "sum"], "no task 'sum': there is ioi"),
+            (["demo", "--prompts", "0"], "--prompts must be 1 or more, got 0"),
+            (["draw", "nowhere.json"], "no file 'nowhere.json'"),
+            (["draw", __file__], "wanted is a JSON file that Effects.save or Circuit.save wrote"),
+        ],
+    )
+    def test_are_one_message_at_once(self, no_model, tmp_path, monkeypatch, words, message):
+        monkeypatch.chdir(tmp_path)
+        shown = said(*words, code=1)
+        assert message in shown
+        assert "Traceback" not in shown
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_come_with_a_traceback_on_request(self, before):
+        words = ["plan", "9.12 -> logits", "--shape", "12x12"]
+        words = ["--traceback", *words] if before else [*words, "--traceback"]
+        ran = CliRunner().invoke(app, words)
+        assert isinstance(ran.exception, CircuitGraphError)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["plan", "head -> logits", "--shape", "12y12"], "'12y12' is no shape"),
+            (["plan", "head -> logits", "--shape", "2x2", "--model", "gpt2"], "not both"),
+            (["plan"], "Missing argument"),
+            (["patch", "head -> logits", "--mode", "sum"], "'sum' is not one of"),
+            (["paint"], "No such command 'paint'"),
+        ],
+    )
+    def test_of_usage_exit_with_two(self, no_model, words, message):
+        assert message in said(*words, code=2)
+
+    def test_a_folder_that_cannot_be_written(self, no_model, tmp_path):
+        (tmp_path / "file").touch()
+        assert "File exists" in said("demo", "--out", tmp_path / "file", code=1)
+
+    def test_a_device_that_is_not_there(self):
+        shown = said("patch", "head -> logits", "--device", "nowhere", code=1)
+        assert "no device 'nowhere' here: " in shown
+
+    def test_ctrl_c_is_a_short_line(self, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Setting, "make", interrupt)
+        assert run("patch", "head -> logits", code=130) == "Stopped.\n"
+
+
+class TestVariants:
+    @pytest.mark.parametrize("text", ["mlps", "single-pass", "through {mlp0, 4.11}", "through {}"])
+    def test_are_read_as_they_are_written(self, text):
+        assert str(read_variant(text)) == text
+
+    def test_not_through_the_logits(self):
+        with pytest.raises(CircuitGraphError, match="a path can pass through heads and MLPs"):
+            read_variant("through logits")
+
+
+class TestPlan:
+    def test_is_what_print_shows(self, no_model):
+        graph = cg.ModelGraph(cg.ModelShape(12, 12))
+        plan = cg.compile(graph, "5.5 -> 8.6.v => logits", "single-pass")
+        shown = run("plan", "5.5 -> 8.6.v => logits", "--shape", "12x12", "--variant=single-pass")
+        assert shown == f"{plan}\n"
+
+    @pytest.mark.parametrize("shape", [["--shape", "30x9:3"], ["--model", "smollm2-135m"], []])
+    def test_of_a_shape_or_a_known_model(self, no_model, shape):
+        graph = cg.ModelGraph(cg.ModelShape(30, 9, 3))
+        assert run("plan", "head -> logits", *shape) == f"{cg.compile(graph, 'head -> logits')}\n"
+
+    def test_with_its_schedule_and_picture(self, no_model, tmp_path):
+        svg = tmp_path / "plan.svg"
+        shown = run("plan", "head -> logits", "--shape", "2x2", "--schedule", "--svg", svg)
+        plan = cg.compile(cg.ModelGraph(cg.ModelShape(2, 2)), "head -> logits")
+        assert f"{plan}\n\n{cg.schedule(plan)}\n" in shown
+        assert svg.read_text().startswith("<svg")
+
+
+class TestDraw:
+    def test_effects(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        shown = run("draw", saved, "--threshold", "0.1", "--labels", "--title", "Three heads")
+        assert "2 edges" in shown
+        assert f"Drawn: {tmp_path / 'effects.svg'}" in shown
+        picture = (tmp_path / "effects.svg").read_text()
+        assert ">8.6<" in picture
+        assert ">10.6<" in picture
+        assert ">9.6<" not in picture
+        assert "Three heads" in picture
+
+    @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf", ".dot"])
+    def test_a_circuit(self, effects, tmp_path, suffix):
+        saved = tmp_path / "circuit.json"
+        cg.Circuit.from_effects(effects).save(saved)
+        out = tmp_path / f"picture{suffix}"
+        assert "1 edge" in run("draw", saved, "--top", 1, "-o", out)
+        assert out.stat().st_size > 500
+
+    def test_another_suffix(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        assert "the name must end in .svg" in said("draw", saved, "-o", "picture.jpeg", code=1)
+
+
+def test_models_lists_what_is_here():
+    shown = run("models")
+    assert "smollm2-135m" in shown
+    assert "needs 548 MB from the Hugging Face hub" in shown or "gpt2" in shown
+    assert "30x9:3" in shown
+
+
+class TestFindings:
+    def test_heads_that_matter_by_size_where_the_interval_leaves_out_zero(self, effects):
+        assert writing(effects) == ("8.6",)
+        assert opposing(effects) == ("10.6",)
+        assert feeding(effects) == ("8.6", "10.6")
+
+    def test_there_is_always_one_to_go_on_with(self):
+        weak = Effects.from_arrays(
+            [[3.99, 4.01]], [4.0, 4.0], [0.0, 0.0], sweep={"sender": ["9.6"]}
+        )
+        assert writing(weak) == feeding(weak) == ("9.6",)
+        assert opposing(weak) == ()
+
+
+class TestOnSmolLM2:
+    def test_demo(self, loaded, tmp_path):
+        shown = run("demo", "--out", tmp_path / "demo", "--prompts", 3, "--seed", 1)
+        for text in ("MLPs recomputed", "23.3", "of the logit difference", "Logit difference:"):
+            assert text in shown
+        folder = tmp_path / "demo"
+        names = names_in(folder)
+        assert names >= {
+            "report.html",
+            "head_to_logits.html",
+            "head_to_logits.csv",
+            "circuit.svg",
+            "plan.svg",
+        }
+        listed = {line.split()[0] for line in shown.split(f"In {folder}")[1].splitlines() if line}
+        assert names - {"plotly.min.js"} <= listed
+        both = Comparison.load(folder / "head_to_logits.json")
+        assert Effects.load(folder / "head_to_logits.mlps.json") == both.effects["mlps"]
+        assert both.effects["mlps"].normalized().sel(layer=23, head=3) < -0.2
+        assert len(pd.read_csv(folder / "head_to_logits.csv")) == 270
+        circuit = cg.Circuit.load(folder / "circuit.json")
+        assert "23.3 -> logits" in circuit
+        assert any(edge.receiver.name == "q" for edge in circuit)
+        for picture in ("circuit.svg", "plan.svg"):
+            assert (folder / picture).read_text().startswith("<svg")
+        report = (folder / "report.html").read_text()
+        assert "circuitgraph demo --model smollm2-135m --prompts 3 --seed 1" in report
+
+    def test_patch(self, loaded, tmp_path):
+        request = "[23.3, 5.5] -> logits"
+        shown = run("patch", request, "-n", 2, "--top", 1, "--out", tmp_path / "a" / "b")
+        assert f"Effects of '{request}'" in shown
+        assert "23.3" in shown.split("interval")[1]
+        folder = tmp_path / "a" / "b"
+        effects = Effects.load(folder / "effects.json")
+        assert effects.cells() == ("23.3", "5.5")
+        assert list(pd.read_csv(folder / "effects.csv")["name"].astype(str)) == ["23.3", "5.5"]
+        assert "plotly" in (folder / "effects.html").read_text()
+        assert "report.html" in names_in(folder)
+
+    def test_patch_a_single_request_by_the_reference(self, loaded):
+        shown = run("patch", "23.3 -> logits", "-n", 2, "--engine", "reference")
+        assert "engine reference" in shown
+
+    def test_compare(self, loaded, tmp_path):
+        shown = run("compare", "[23.3, 24.4, 5.5] -> logits", "-n", 3, "--out", tmp_path)
+        assert "single-pass" in shown
+        assert "Effects that stand out from zero" in shown
+        both = Comparison.load(tmp_path / "comparison.json")
+        assert both.names == ("mlps", "single-pass")
+        assert "report.html" in names_in(tmp_path)
+
+    def test_a_position_that_is_not_named(self, loaded):
+        shown = said("patch", "23.3@S3 -> logits", "-n", 2, code=1)
+        assert "S3" in shown
+        assert "S2" in shown
