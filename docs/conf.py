@@ -1,9 +1,11 @@
 """How Sphinx builds the documentation: offline, warnings are errors (`make docs`)."""
 
+import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+os.environ["PLOTLY_RENDERER"] = "notebook"  # figures as pages, plotly in them: no network needed
 sys.path.insert(0, str(Path(__file__).parent))  # for percent.py, which reads the examples
 
 project = "circuitgraph"
@@ -24,6 +26,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900
 nb_merge_streams = True
+nb_output_stderr = "remove"  # hints of other packages on what could be installed
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"

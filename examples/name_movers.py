@@ -63,8 +63,8 @@ drawing.save("name_movers.svg")
 drawing
 
 # %% [markdown]
-# Together, the queries of these heads matter far more than the edges one at a time: the heads
-# stand in for each other. A circuit of single edges does not show that, so look at both.
+# Do the edges add up to what they do together? They need not: heads can stand in for each other,
+# and a circuit of single edges does not show that. So look at both.
 
 # %%
 one_by_one = edges.normalized().sum().item()

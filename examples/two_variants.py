@@ -54,7 +54,8 @@ print(f"the single ones add up to {sum(through.values()) - len(through) * with_n
 
 # %% [markdown]
 # No single MLP carries much. What is missing when the single ones are added up passes through
-# several MLPs in a row. The plan says what each variant holds fixed:
+# several MLPs in a row, or comes from the final norm, after which nothing simply adds up. The plan
+# says what each variant holds fixed:
 
 # %%
 print(exp.plan("23.3 -> logits", variant="single-pass"))

@@ -128,7 +128,7 @@ class Tab:
 
     def events(self, *methods: str) -> list[dict[str, Any]]:
         """Return what this tab reported so far."""
-        self.call("Runtime.evaluate", expression="0")
+        self.call("Page.getFrameTree")  # whatever came before its answer has been read then
         return [
             event["params"]
             for event in self._browser.events
@@ -139,8 +139,18 @@ class Tab:
         """Open a file and wait until its script has run."""
         self.size(width, height)
         self.theme(dark=dark)
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.load(path)
         self.wait("document.documentElement?.classList.contains('ready')")
+
+    def load(self, path: Path) -> None:
+        """Open a file and wait until it is there, whatever its script does."""
+        before = len(self.events("Page.loadEventFired"))
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        until = time.monotonic() + _PATIENCE
+        while len(self.events("Page.loadEventFired")) == before:
+            if time.monotonic() > until:
+                raise RuntimeError(f"never loaded: {path}")
+            time.sleep(0.02)
 
     def size(self, width: int, height: int) -> None:
         """Give the page another size, as a phone or a larger window would."""

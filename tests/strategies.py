@@ -1,6 +1,9 @@
 """Random nodes, ports and requests for hypothesis: well formed, but of no certain model."""
 
+import os
+
 import hypothesis.strategies as st
+from hypothesis import settings
 
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port
 from circuitgraph.request import (
@@ -16,12 +19,23 @@ from circuitgraph.request import (
 )
 from circuitgraph.request.terms import RECEIVING, SENDING
 
-__all__ = ["edge_lists", "heads", "nodes", "paths", "ports", "requests", "writers"]
+__all__ = ["edge_lists", "examples", "heads", "nodes", "paths", "ports", "requests", "writers"]
 
 names = st.sampled_from(["end", "S2", "S1+1", "IO", "a-b", ".x", "q", "8.6", "head", "logits", "-"])
 some_places = st.lists(st.one_of(names, st.integers(0, 12)), min_size=1, max_size=3, unique=True)
 positions = st.one_of(st.none(), st.none(), some_places.map(tuple))
 positions_or_each = st.one_of(positions, positions, positions, st.just(EachPosition()))
+
+
+MORE = int(os.environ.get("CIRCUITGRAPH_EXAMPLES", "1"))
+
+
+def examples(number):
+    """Settings for that many examples, the same in every run.
+
+    With CIRCUITGRAPH_EXAMPLES=20 there are 20 times as many, and other ones in every run.
+    """
+    return settings(max_examples=number * MORE, derandomize=MORE == 1, deadline=None)
 
 
 # -- nodes and ports, with layers and heads up to a number ---------------------------------------

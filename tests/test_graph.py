@@ -5,12 +5,13 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitgraph.errors import NodeError
 from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits, Port
+from tests.strategies import examples
 
 GPT2 = ModelGraph(ModelShape(n_layers=12, n_heads=12))
 SMOLLM2 = ModelGraph(ModelShape(n_layers=30, n_heads=9, n_kv_heads=3))
@@ -109,6 +110,7 @@ class TestSize:
         assert ModelGraph(shape).n_edges == n_edges == brute_force_edges(shape)
 
     @given(shapes())
+    @examples(100)
     def test_counted_by_brute_force(self, shape):
         assert ModelGraph(shape).n_edges == brute_force_edges(shape)
 
@@ -123,7 +125,7 @@ class TestSize:
 
 class TestOrder:
     @given(shapes())
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     def test_precedes_is_reachability_along_the_stream(self, shape):
         """A sender comes before a port if its write reaches it without passing another node."""
         graph, computed = ModelGraph(shape), computation(shape)
@@ -135,7 +137,7 @@ class TestOrder:
                 assert graph.precedes(sender, port) == (port in reached), (sender, port)
 
     @given(shapes())
-    @settings(max_examples=20, deadline=None)
+    @examples(20)
     def test_paths_of_edges_are_paths_of_the_computation(self, shape):
         """Reachability over any number of hops agrees as well."""
         graph, computed = ModelGraph(shape), computation(shape)
@@ -166,7 +168,7 @@ class TestOrder:
 
 class TestEdges:
     @given(shapes())
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     def test_three_ways_to_the_edges_agree(self, shape):
         graph = ModelGraph(shape)
         every = set(graph.edges())

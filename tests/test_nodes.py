@@ -21,15 +21,17 @@ from circuitgraph.nodes import (
     parse_port,
     receiver_port,
 )
-from tests.strategies import nodes, ports, writers
+from tests.strategies import examples, nodes, ports, writers
 
 
 class TestNames:
     @given(nodes())
+    @examples(100)
     def test_every_node_is_read_back_from_its_name(self, node):
         assert parse_node(str(node)) == node
 
     @given(ports())
+    @examples(100)
     def test_every_port_is_read_back_from_its_name(self, port):
         assert parse_port(str(port)) == port
 
@@ -93,6 +95,7 @@ class TestValues:
         assert Head(2, 0) <= Head(2, 0) < Head(2, 1) > MLP(1)
 
     @given(writers(), writers(), ports())
+    @examples(100)
     def test_edges_are_ordered_by_their_sender_first(self, one, other, port):
         edges = sorted([Edge(one, port), Edge(other, port)])
         assert [edge.sender for edge in edges] == sorted([one, other])

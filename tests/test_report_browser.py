@@ -376,10 +376,10 @@ class TestEverywhere:
 
     def test_without_a_script_the_tables_are_there(self, tab, page):
         tab.call("Emulation.setScriptExecutionDisabled", value=True)
-        tab.call("Page.navigate", url=page.resolve().as_uri())
-        tab.wait("document.readyState === 'complete' && document.querySelector('#reproduce')")
-        assert not tab.run("document.documentElement.classList.contains('ready')")
-        html = tab.run("document.documentElement.outerHTML")
+        tab.load(page)
+        root = tab.call("DOM.getDocument")["root"]["nodeId"]
+        html = tab.call("DOM.getOuterHTML", nodeId=root)["outerHTML"]
+        assert 'class="ready"' not in html
         assert html.count("<tr data-cell") == 12 + 4 + 24
         assert "JavaScript, which is switched off" in html
 

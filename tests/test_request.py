@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from circuitgraph.errors import CircuitGraphError, NodeError, RequestError
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits
@@ -23,7 +23,7 @@ from circuitgraph.request import (
     positions_in,
     sites_in,
 )
-from tests.strategies import edge_lists, heads, paths, ports, requests, writers
+from tests.strategies import edge_lists, examples, heads, paths, ports, requests, writers
 
 
 def one(what, at=None):
@@ -147,12 +147,12 @@ class TestNotation:
         assert parse(canonical) == parse(text)
 
     @given(requests())
-    @settings(max_examples=400, deadline=None)
+    @examples(400)
     def test_every_request_is_read_back_from_its_text(self, request_):
         assert parse(str(request_)) == request_
 
     @given(paths())
-    @settings(deadline=None)
+    @examples(100)
     def test_spaces_mean_nothing(self, request_):
         assert parse(str(request_).replace(" ", "")) == request_
         assert parse(str(request_).replace(" ", "\n\t ")) == request_
@@ -324,6 +324,7 @@ class TestNotationErrors:
 
 class TestObjects:
     @given(writers(), ports())
+    @examples(100)
     def test_an_edge_is_a_path_of_one_hop(self, sender, port):
         request_ = as_request(Edge(sender, port))
         assert isinstance(request_, PathRequest)
@@ -346,6 +347,7 @@ class TestObjects:
         assert as_request("9.9 -> logits") == request_
 
     @given(heads(), heads(), heads())
+    @examples(100)
     def test_a_path_from_objects(self, first, second, third):
         assert path(first, second.v, third.q, Logits()) == parse(
             f"{first} -> {second}.v -> {third}.q -> logits"
@@ -368,6 +370,7 @@ class TestObjects:
         assert positions_in(parse("head -> logits")) == ()
 
     @given(edge_lists())
+    @examples(100)
     def test_sites_of_a_list_of_edges(self, request_):
         assert sites_in(request_) == tuple(
             site for edge in request_.edges for site in (edge.sender, edge.receiver)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitgraph.compiler import compile
@@ -27,6 +27,7 @@ from circuitgraph.schedule import (
 from circuitgraph.schedule.schedule import METRIC, references
 from tests.dependencies import Dependencies, live_layers
 from tests.plans import ATTN_ONLY, PARALLEL, SMALL, corrupt, freeze, port, record
+from tests.strategies import examples
 
 GPT2 = ModelGraph(ModelShape(12, 12))
 ALL = frozenset({0, 1, 2})
@@ -315,7 +316,7 @@ class TestNothingThatMattersIsLeftOut:
 
     @pytest.mark.parametrize("model", MODELS)
     @given(data=st.data())
-    @settings(max_examples=100, deadline=None)
+    @examples(100)
     def test_any_passes(self, model, data):
         graph = MODELS[model]
         request = data.draw(st.sampled_from(REQUESTS), label="request")

@@ -34,7 +34,7 @@ EXAMPLES = (
 TO_LOGITS = "head -> logits"
 NOTES = (
     "An effect says that the answer depends on an edge on these prompts, not what the edge is for.",
-    "Heads that stand in for each other when one is patched make single effects too small.",
+    "Where heads can stand in for each other, the effect of each by itself is too small.",
     "Which heads are spoken of was chosen on these same prompts: try another --seed, too.",
 )
 

@@ -19,7 +19,7 @@ from circuitgraph.draw.plans import (
     plan_title,
     variant_words,
 )
-from circuitgraph.draw.schedules import schedule_notes, stage_canvas, stage_words
+from circuitgraph.draw.schedules import schedule_key, schedule_notes, stage_canvas, stage_words
 from circuitgraph.draw.steps import Board, find_cell
 from circuitgraph.draw.tiles import Canvas, Rect
 from circuitgraph.plan import Plan
@@ -33,7 +33,7 @@ _SCALE = 1.15
 
 _STYLE = """<style>
 .cg-plan{background:#fff;color:#222;font-family:Helvetica,Arial,sans-serif;padding:8px}
-.cg-plan p{margin:4px 0;color:#555}.cg-plan h4{margin:0 0 4px;font-size:14px}
+.cg-plan p{margin:4px 0;color:#555;font-size:13px}.cg-plan h4{margin:0 0 4px;font-size:14px}
 .cg-boards{display:flex;flex-wrap:wrap;gap:18px 26px;align-items:flex-start}
 .cg-boards figure{margin:0}.cg-boards figcaption{font-size:12.5px;line-height:1.35;margin-top:4px}
 .cg-variants{display:flex;flex-wrap:wrap;gap:18px 24px}
@@ -73,8 +73,7 @@ def schedule_html(schedule: Schedule) -> str:
         rows = f"{len(stage.jobs)} row{'s' * (len(stage.jobs) != 1)}"
         title = f"{number + 1} {stage.name}: {rows}"
         figures.append(_figure(title, canvas, stage_words(schedule, number)))
-    words = {"idle": "left out: not changed yet, or not needed"}
-    key = [(look, words.get(look, LOOKS[look].words)) for look in LOOKS if look in there]
+    key = schedule_key(there)
     return (
         f'{_STYLE}<div class="cg-plan"><strong>Schedule of {escape(request)}</strong>'
         f"<p>{escape(schedule_notes(schedule))}</p>"

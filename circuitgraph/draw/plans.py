@@ -1,7 +1,6 @@
 """Plans as pictures: a grid of heads and MLPs per run, coloured by what happens to each node."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import zip_longest
 
 from circuitgraph.draw.boards import (
@@ -20,7 +19,7 @@ from circuitgraph.draw.steps import (
     find_cell,
     with_differences,
 )
-from circuitgraph.draw.tiles import Canvas, stacked, tiles_dot, wrapped
+from circuitgraph.draw.tiles import Canvas, headline, stacked, tiles_dot, wrapped
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import Node
 from circuitgraph.plan import Cell, Plan
@@ -185,7 +184,7 @@ def _drawing(
     width = max(body.width for body in bodies)
     parts, top = [], 0.0
     if heading:
-        parts.append(_heading(heading, width))
+        parts.append(headline(heading, width))
         top = parts[-1].height + 3.0
     for said in notes:
         parts.append(wrapped(said, width, 0.0, top, 9.0, faint=True))
@@ -210,17 +209,12 @@ def _drawing(
     return Drawing(tiles_dot(stacked(parts)), caption)
 
 
-def _heading(heading: str, width: float, size: float = 13.0) -> Canvas:
-    lines = wrapped(heading, width, 0.0, 0.0, size)
-    return replace(lines, texts=tuple(replace(line, bold=True) for line in lines.texts))
-
-
 def _row(plan: Plan, name: str, boards: Sequence[Board], measures: Measures, first: bool) -> Canvas:
     """Return the boards of one plan, in as many lines as fit a page."""
     runs = [board for board in boards if not board.recording]
     parts, top = [], 0.0
     if name:
-        parts += [_heading(name, _ASIDE, 11.0)]
+        parts += [headline(name, _ASIDE, 11.0)]
         parts += [
             wrapped(variant_words(plan), _ASIDE, 0.0, parts[-1].height + 3.0, 7.5, faint=True)
         ]

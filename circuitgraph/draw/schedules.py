@@ -1,19 +1,19 @@
 """Schedules as pictures: what is really run, layer by layer, live or replayed, in how many rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from circuitgraph.draw.boards import legend_canvas
 from circuitgraph.draw.drawing import Drawing
 from circuitgraph.draw.looks import LOOKS, Look
 from circuitgraph.draw.phrases import listed, span
-from circuitgraph.draw.tiles import Canvas, Rect, Text, stacked, tiles_dot, wrapped
+from circuitgraph.draw.tiles import Canvas, Rect, Text, headline, stacked, tiles_dot, wrapped
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import MLP, Head
 from circuitgraph.schedule import Job, Schedule, Stage
 from circuitgraph.schedule.table import where_text
 
-__all__ = ["Lane", "draw_schedule", "schedule_notes", "stage_canvas", "stage_words"]
+__all__ = ["Lane", "draw_schedule", "schedule_key", "schedule_notes", "stage_canvas", "stage_words"]
 
 _TRACK = 92.0
 _LEFT = 17.0
@@ -66,8 +66,8 @@ def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool 
     width = min(len(panels), fits) * (_WIDTH + _BETWEEN) - _BETWEEN
     parts, top = [], 0.0
     if heading:
-        parts.append(Canvas((), (Text(0.0, 8.0, heading, 13.0, bold=True),), 0.0, 16.0))
-        top = 20.0
+        parts.append(headline(heading, width))
+        top = parts[-1].height + 3.0
     said = schedule_notes(schedule)
     parts.append(wrapped(said, width, 0.0, top, 9.0, faint=True))
     top = parts[-1].height + 10.0
@@ -79,13 +79,18 @@ def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool 
         top = bottom + 16.0
     if legend:
         there = {rect.look for panel in panels for rect in panel.rects}
-        looks = [
-            (look, LOOKS[look].words) for look in ("live", "replayed", "idle") if look in there
-        ]
-        words = {"idle": "left out: not changed yet, or not needed"}
-        key = [(look, words.get(look, said)) for look, said in looks]
-        parts.append(legend_canvas(key, max(width, 420.0)).moved(0.0, top))
+        parts.append(legend_canvas(schedule_key(there), max(width, 420.0)).moved(0.0, top))
     return Drawing(tiles_dot(stacked(parts)), ": ".join(filter(None, (heading, said))))
+
+
+def schedule_key(there: Collection[Look]) -> list[tuple[Look, str]]:
+    """Return the looks that a schedule's picture has, each with what the legend says of it."""
+    words: dict[Look, str] = {
+        "live": LOOKS["live"].words,
+        "replayed": LOOKS["replayed"].words,
+        "idle": "left out: not changed yet, or not needed",
+    }
+    return [(look, said) for look, said in words.items() if look in there]
 
 
 def schedule_notes(schedule: Schedule) -> str:

@@ -13,7 +13,7 @@ from circuitgraph.draw.layout import FONT
 from circuitgraph.draw.looks import DIFFERS, LOOKS, Look
 from circuitgraph.draw.palette import FAINT, INK
 
-__all__ = ["Canvas", "Frame", "Rect", "Text", "stacked", "tiles_dot", "wrapped"]
+__all__ = ["Canvas", "Frame", "Rect", "Text", "headline", "stacked", "tiles_dot", "wrapped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,12 @@ def wrapped(
         Text(x, y + step * (at + 0.5), line, size, faint=faint) for at, line in enumerate(lines)
     )
     return Canvas((), texts, x + width, y + step * len(lines))
+
+
+def headline(words: str, width: float, size: float = 13.0) -> Canvas:
+    """Return a text in bold at the top left, broken into lines of at most so wide."""
+    lines = wrapped(words, width, 0.0, 0.0, size)
+    return replace(lines, texts=tuple(replace(line, bold=True) for line in lines.texts))
 
 
 def tiles_dot(canvas: Canvas) -> str:

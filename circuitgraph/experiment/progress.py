@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 __all__ = ["progress_bar"]
 
@@ -19,7 +20,7 @@ def progress_bar(
         show: Whether to show it; None shows it in a terminal or notebook, for more than one step.
     """
     if show is None:
-        show = total > 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        show = total > 1 and (sys.stderr.isatty() or _in_live_notebook())
     if not show:
         yield lambda _: None
         return
@@ -41,3 +42,8 @@ def progress_bar(
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def _in_live_notebook() -> bool:
+    """Return whether this is a notebook with what rich needs to redraw a line in it."""
+    return "ipykernel" in sys.modules and find_spec("ipywidgets") is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.calls import CannotSlice, FixedKeys, adapt_call
-from circuitgraph.lens.record import Recording
+from circuitgraph.lens.record import Recording, record
 
 __all__ = ["Traits", "find_traits"]
 
@@ -24,6 +24,7 @@ class Traits:
         heads_apart: A head's queries, keys and values depend on its own projections alone.
         direct_mlp: An MLP and its norm give by themselves what they give in their block.
         sliceable: The attention can be run at some query positions with the keys of all.
+        causal: What is computed at a position depends on no later one.
         problems: Why the model cannot be replayed exactly; empty where it can.
     """
 
@@ -32,6 +33,7 @@ class Traits:
     heads_apart: bool
     sliceable: bool
     direct_mlp: bool = False
+    causal: bool = True
     problems: tuple[str, ...] = ()
 
 
@@ -55,12 +57,14 @@ def find_traits(blocks: Blocks, clean: Recording, corrupt: Recording) -> Traits:
                 problems.append(what)
         except Exception as error:  # noqa: BLE001  # whatever a foreign block does, we must not replay it
             problems.append(f"{what} ({type(error).__name__}: {error})")
+    causal = not problems and _causal(blocks, clean)
     return Traits(
         additive=_additive(clean),
         plain_readout=_plain_readout(blocks, clean),
         heads_apart=not problems and _heads_apart(blocks, clean, corrupt),
-        sliceable=not problems and _sliceable(blocks, clean),
+        sliceable=causal and _sliceable(blocks, clean),
         direct_mlp=not problems and _mlps_direct(blocks, clean, corrupt),
+        causal=causal,
         problems=tuple(problems),
     )
 
@@ -163,6 +167,18 @@ def _heads_apart(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
         if not close(z[..., d_head:], layer.z[..., d_head:], looser=0.1):
             return False
     return True
+
+
+def _causal(blocks: Blocks, clean: Recording) -> bool:
+    """Return whether another last token leaves everything before it alone."""
+    if clean.tokens.shape[1] == 1:
+        return True
+    tokens = clean.tokens.clone()
+    tokens[:, -1] = (tokens[:, -1] + 1) % int(blocks.model.cfg.d_vocab)
+    other = record(blocks.model, tokens, fields=())
+    assert clean.final is not None
+    assert other.final is not None
+    return close(other.final[:, :-1], clean.final[:, :-1], looser=0.1)
 
 
 def _sliceable(blocks: Blocks, clean: Recording) -> bool:

@@ -138,7 +138,7 @@ def plan_table(plan: "Plan") -> str:
             nothing if closed and not live else describe_nodes(plan.graph, live),
             _few(kept) or "-",
         )
-    console = Console(width=WIDTH, file=StringIO(), color_system=None)
+    console = Console(width=WIDTH, file=StringIO(), color_system=None, force_jupyter=False)
     n_cells = len(plan.cells)
     swept = " x ".join(map(str, plan.axes))
     console.print(Text(f"Plan of {plan.request}   variant {plan.variant}, mode {plan.mode}"))

@@ -26,6 +26,9 @@ __all__ = [
 _SHOWN = 5
 """Prompts that are seen at once; the others are behind a click."""
 
+_FEWEST = 3
+"""Cells that a scatter plot has at least; fewer are read faster from the table."""
+
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 
@@ -130,7 +133,8 @@ def result_section(result: Result, at: int, alone: bool) -> Section:
     findings = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.findings)
     asked = f"<p>{escape(result.words)}</p>" if result.words else ""
     pictures = f'<div class="heatmaps" data-draw="heatmaps" data-result="{at}"></div>'
-    if sum(not view.difference for view in result.views) > 1:
+    cells = sum(panel.values.size for panel in result.views[0].grid.panels)
+    if sum(not view.difference for view in result.views) > 1 and cells >= _FEWEST:
         pictures += f'<div class="scatter" data-draw="scatter" data-result="{at}"></div>'
     left = ""
     if result.left_out:

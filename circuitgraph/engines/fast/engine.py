@@ -28,7 +28,10 @@ from circuitgraph.schedule import schedule as make_schedule
 
 __all__ = ["FastEngine", "ReplayWarning"]
 
-UNCHECKED = Traits(additive=True, plain_readout=True, heads_apart=True, sliceable=True)
+UNCHECKED = Traits(
+    additive=False, plain_readout=False, heads_apart=False, sliceable=False, causal=False
+)
+"""Where nothing was tried out, nothing is taken for granted: right on every model, but slower."""
 
 
 _KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Any, Traits]] = WeakKeyDictionary()
@@ -47,7 +50,8 @@ class FastEngine:
         memory_budget: What stacks may hold at once: bytes, ``"2GiB"``, or None for a fraction of
             what is free.
         self_check: Whether to prove on two prompts that the model can be replayed; where it cannot,
-            the reference engine runs instead, with a warning.
+            the reference engine runs instead, with a warning. Without it, nothing that saves work
+            in most models is taken for granted.
         passes: Passes of the schedule.
     """
 
@@ -77,7 +81,7 @@ class FastEngine:
         )
         other.__dict__["traits"] = self.traits
         other.__dict__["state"] = State(
-            setup, self.blocks, self.state.clean, self.state.corrupt, self.traits
+            setup, self.blocks, self.state.clean, self.state.corrupt, self.state.traits
         )
         return other
 
@@ -102,7 +106,10 @@ class FastEngine:
     def state(self) -> State:
         """The recorded experiment: two forward passes."""
         clean, corrupt = self._record_both()
-        return State(self.setup, self.blocks, clean, corrupt, self.traits)
+        # The trial was on other prompts: longer ones may have left a layer without all its keys.
+        has_keys = all(layer.keys is not None for layer in clean.layers)
+        traits = replace(self.traits, sliceable=self.traits.sliceable and has_keys)
+        return State(self.setup, self.blocks, clean, corrupt, traits)
 
     def _record_both(self) -> tuple[Recording, Recording]:
         """Record clean and corrupt, in one pass where they fit into a quarter of the budget.

@@ -167,6 +167,8 @@ class State:
         from other positions or other prompts.
         """
         setup = self.setup
+        if not self.traits.causal:
+            return 0
         if setup.positions.corrupt or setup.given or setup.dataset is not None:
             return 0
         differs = (setup.clean != setup.corrupt).any(dim=0).nonzero().flatten().tolist()

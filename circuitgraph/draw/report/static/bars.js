@@ -10,7 +10,8 @@ function drawBars(result, view, first, room, heading) {
   const [left, top, tall] = [46, 8, 190];
   const long = Math.max(...columns.map((text) => text.length));
   const wide = Math.max(9, Math.min(46, (room - left - 4) / columns.length));
-  const turned = 6.4 * long + 4 > wide;
+  const alone = columns.length === 1;
+  const turned = !alone && 6.4 * long + 4 > wide;
   const bottom = turned ? 12 + 6.2 * long : 20;
   const width = left + wide * columns.length + 4;
   const height = top + tall + bottom + (result.column ? 14 : 0);
@@ -57,7 +58,7 @@ function drawBars(result, view, first, room, heading) {
   const words = [];
   const step = turned ? every(wide, 11) : 1;
   columns.forEach((text, at) => {
-    if (at % step) return;
+    if (alone || at % step) return;
     const [x, y] = [left + (at + 0.5) * wide, top + tall + 12];
     const turn = turned ? { transform: `rotate(-90 ${x + 3} ${y - 4})`, "text-anchor": "end" } : {};
     const place = turned ? { x: x + 3, y: y - 4 } : { x, y, "text-anchor": "middle" };
