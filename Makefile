@@ -54,8 +54,10 @@ check: $(READY) ## run the static checks: ruff, mypy, the order of the rooms
 docs: $(READY) $(READY_MODEL) $(READY_DOCS) ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-benchmark: $(READY) $(READY_MODEL) ## run benchmarks/, as ratios within one process
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(PYTEST_ARGS)
+benchmark: $(READY) ## measure the fast engine beside the notebook loop, and how it grows
+	$(BIN)/python -m benchmarks.speed --sample 6
+	$(BIN)/python -m benchmarks.direct_path
+	$(BIN)/python -m benchmarks.growth
 
 clean: ## remove everything that these commands made, .venv included
 	rm -rf $(VENV) demo-output docs/_build build dist .coverage .coverage.* htmlcov

@@ -8,6 +8,8 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from html import escape
+from math import log2
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,7 +86,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--budget", default=None)
     parser.add_argument("--json", default=None)
-    parser.add_argument("--plot", default=None, help="an HTML file")
+    parser.add_argument("--plot", default=None, help="an SVG file to draw the plot into")
     args = parser.parse_args()
     values = "{} -> 8.6.v => logits"
     series: dict[str, list[tuple[int, dict[str, float]]]] = {}
@@ -132,36 +134,55 @@ def main() -> None:
 
 
 def plot(series: dict[str, list[tuple[int, dict[str, float]]]], path: str) -> None:
-    """Draw seconds against size, one panel per series, on logarithmic axes."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=1, cols=len(series), subplot_titles=list(series))
-    for column, points in enumerate(series.values(), start=1):
+    """Draw seconds against size as SVG: one panel per series, logarithmic axes, linear dotted."""
+    width, height = 250, 190
+    parts = ['<rect width="100%" height="100%" fill="white"/>']
+    for panel, (name, points) in enumerate(series.items()):
         sizes = [x for x, _ in points]
         times = [found["record_s"] + found["sweep_s"] for _, found in points]
-        straight = [times[0] * x / sizes[0] for x in sizes]
-        first = column == 1
-        figure.add_trace(
-            go.Scatter(x=sizes, y=times, name="measured", line_color="#0072B2", showlegend=first),
-            row=1,
-            col=column,
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=sizes,
-                y=straight,
-                name="linear",
-                line_dash="dot",
-                line_color="#999999",
-                showlegend=first,
-            ),
-            row=1,
-            col=column,
-        )
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log", title_text="seconds")
-    figure.write_html(path)
+        linear = [times[0] * x / sizes[0] for x in sizes]
+        low, high = log2(sizes[0]), log2(sizes[-1])
+        bottom = log2(min(times + linear)) - 0.2
+        top = log2(max(times + linear)) + 0.2
+        left = panel * width + 50
+
+        def place(
+            x: float,
+            y: float,
+            left: int = left,
+            low: float = low,
+            high: float = high,
+            bottom: float = bottom,
+            top: float = top,
+        ) -> tuple[float, float]:
+            return (
+                left + (log2(x) - low) / (high - low) * (width - 80),
+                150 - (log2(y) - bottom) / (top - bottom) * 110,
+            )
+
+        parts.append(f'<text x="{left - 20}" y="20" font-size="11">{escape(name)}</text>')
+        for values, style in (
+            (linear, 'stroke="#999" stroke-dasharray="4 3"'),
+            (times, 'stroke="#0072B2" stroke-width="2"'),
+        ):
+            line = " ".join(
+                "{:.1f},{:.1f}".format(*place(x, y)) for x, y in zip(sizes, values, strict=True)
+            )
+            parts.append(f'<polyline points="{line}" fill="none" {style}/>')
+        for x, y in zip(sizes, times, strict=True):
+            at, up = place(x, y)
+            parts += [
+                f'<circle cx="{at:.1f}" cy="{up:.1f}" r="3" fill="#0072B2"/>',
+                f'<text x="{at - 12:.1f}" y="{up - 7:.1f}" font-size="9">{y:.3f}</text>',
+                f'<text x="{at - 6:.1f}" y="170" font-size="10">{x}</text>',
+            ]
+    parts.append(
+        '<text x="30" y="186" font-size="10">seconds against size, logarithmic axes; '
+        "dotted: linear growth from the first point</text>"
+    )
+    box = f'viewBox="0 0 {width * len(series)} {height}" font-family="sans-serif"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>'
+    Path(path).write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -137,18 +137,28 @@ class TestWhatHappensToEachNode:
 class TestWords:
     def test_the_three_steps(self):
         assert words() == [
-            ("5.5 speaks as in the corrupt run; every other head is frozen; MLPs 5–7 answer; what "
-            "arrives at 8.6.v is recorded."),
-            ("8.6.v reads its clean value plus the change of run 1; everything after it is "
-            "recomputed; the metric is read from the logits."),
+            (
+                "5.5 speaks as in the corrupt run; every other head is frozen; MLPs 5–7 answer; "
+                "what "
+                "arrives at 8.6.v is recorded."
+            ),
+            (
+                "8.6.v reads its clean value plus the change of run 1; everything after it is "
+                "recomputed; the metric is read from the logits."
+            ),
         ]
 
     def test_without_a_pass(self):
         assert words("9.9 -> logits", "single-pass") == [
-            ("9.9 speaks as in the corrupt run; every other head and every MLP are frozen; what "
-            "arrives at the logits is recorded. No pass: a sum of recorded writes."),
-            ("The logits read their clean value plus the change of run 1; the metric is read from "
-            "them. No pass: norm and unembedding only."),
+            (
+                "9.9 speaks as in the corrupt run; every other head and every MLP are frozen; what "
+                "arrives at the logits is recorded. No pass: a sum of recorded writes."
+            ),
+            (
+                "The logits read their clean value plus the change of run 1; "
+                "the metric is read from "
+                "them. No pass: norm and unembedding only."
+            ),
         ]
 
     def test_a_longer_path(self):
@@ -178,8 +188,11 @@ class TestWords:
 
     def test_activation_patching(self):
         assert words("9.9 => logits") == [
-            ("9.9 speaks as in the corrupt run; everything after it is recomputed; the metric is "
-            "read from the logits.")
+            (
+                "9.9 speaks as in the corrupt run; everything after it is recomputed; "
+                "the metric is "
+                "read from the logits."
+            )
         ]
 
     def test_small_words(self):

@@ -20,14 +20,12 @@ from circuitgraph.engines.fast import memory as fast_memory
 from circuitgraph.engines.fast import readout as fast_readout
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
-from circuitgraph.errors import CircuitGraphError, NodeError, RequestError
-from circuitgraph.graph import ModelGraph
+from circuitgraph.errors import NodeError, RequestError
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits, Port
 from circuitgraph.request import Through
 from circuitgraph.schedule import PASSES
 from tests.engines.asking import oracle_node, oracle_port
 from tests.engines.cases import (
-    CORRUPT_POSITIONS,
     METRICS,
     MODELS,
     N_POS,
@@ -40,7 +38,6 @@ from tests.engines.cases import (
     run,
 )
 from tests.engines.requests import asked, examples, sweeps
-from tests.models import D_VOCAB
 from tests.oracles.path_patching import unrolled
 
 pytestmark = pytest.mark.filterwarnings("ignore::circuitgraph.engines.fast.engine.ReplayWarning")
@@ -128,9 +125,7 @@ def test_1_a_sender_equal_in_both_changes_nothing(model: str, engine: str, varia
         ("neox", MLP(1), Head(1, 0).q),
     ],
 )
-def test_2_a_sender_after_its_receiver_is_an_error(
-    model: str, sender: Any, receiver: Port
-) -> None:
+def test_2_a_sender_after_its_receiver_is_an_error(model: str, sender: Any, receiver: Port) -> None:
     graph = case(model).graph
     text = f"{sender} -> {receiver} => logits"
     for request in (text, Edge(sender, receiver), [Edge(sender, receiver), Edge(Embed(), MLP(0))]):
@@ -143,7 +138,13 @@ def test_2_a_sender_after_its_receiver_is_an_error(
 
 def test_2_in_a_sweep_such_a_cell_is_left_out() -> None:
     plan = compile_request(case("gpt2").graph, "node -> 1.0.q => logits")
-    assert [cell.name.split(" ")[0] for cell in plan.cells] == ["embed", "0.0", "0.1", "0.2", "mlp0"]
+    assert [cell.name.split(" ")[0] for cell in plan.cells] == [
+        "embed",
+        "0.0",
+        "0.1",
+        "0.2",
+        "mlp0",
+    ]
 
 
 # -- 3 ---------------------------------------------------------------------------------------------
@@ -282,9 +283,7 @@ def test_7_variants_agree_without_an_mlp_between(
     ("model", "request_text"),
     [("gpt2", "0.1 -> 1.0.q => logits"), ("neox", "0.1 -> 2.0.q => logits")],
 )
-def test_7_variants_differ_with_an_mlp_between(
-    model: str, engine: str, request_text: str
-) -> None:
+def test_7_variants_differ_with_an_mlp_between(model: str, engine: str, request_text: str) -> None:
     one = case(model)
     single, mlps = (patched(one, engine, request_text, v) for v in ("single-pass", "mlps"))
     assert not close(single, mlps, 1e-3)
@@ -430,9 +429,7 @@ def test_13_processing_weights_leaves_effects_unchanged(model: str, processing: 
         ("fold_ln", "fold_value_biases", "center_unembed", "center_writing_weights"), False
     )
     bridge.enable_compatibility_mode(disable_warnings=True, **{**options, processing: True})
-    processed = make_setup(
-        bridge, one.setup.clean, one.setup.corrupt, METRICS["logit diff"]()
-    )
+    processed = make_setup(bridge, one.setup.clean, one.setup.corrupt, METRICS["logit diff"]())
     for request, variant in (
         ("node -> logits", "mlps"),
         ("node -> logits", "single-pass"),
@@ -583,5 +580,7 @@ def test_15_the_fast_engine_equals_the_reference(model: str, variant: Any) -> No
     if model == "attn_only" and isinstance(variant, Through):
         variant = Through([Head(1, 0)])
     for request in ("head -> logits", "0.1 -> head.k@end => logits", "head -> 1.1.v -> logits"):
-        fast, reference = (patched(one, engine, request, variant) for engine in ("fast", "reference"))
+        fast, reference = (
+            patched(one, engine, request, variant) for engine in ("fast", "reference")
+        )
         assert close(fast, reference)

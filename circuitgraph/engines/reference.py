@@ -110,6 +110,18 @@ class ReferenceEngine:
         return logits
 
     @cached_property
+    def clean_metric(self) -> Float[Tensor, "prompt"]:
+        """The metric on the clean prompts."""
+        return self.measure(self.clean_logits)
+
+    @cached_property
+    def corrupt_metric(self) -> Float[Tensor, "prompt"]:
+        """The metric on the corrupt prompts."""
+        logits = self.one_pass(self.setup.corrupt, {}, {}, (), ()).logits
+        assert logits is not None
+        return self.measure(logits)
+
+    @cached_property
     def sources(self) -> SourceValues:
         """Values to patch in, by source and node."""
 

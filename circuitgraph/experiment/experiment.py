@@ -14,6 +14,7 @@ from torch import Tensor
 from circuitgraph.compiler import compile as compile_request
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.engines.fast import FastEngine
+from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
@@ -23,9 +24,11 @@ from circuitgraph.experiment.prompts import (
     PositionsGiven,
     PromptsGiven,
     check_model,
+    d_vocab_out,
     position_table,
     read_prompts,
 )
+from circuitgraph.experiment.values import check_values
 from circuitgraph.graph import ModelGraph
 from circuitgraph.metrics import Prompts, as_metric
 from circuitgraph.nodes import Edge, Writer
@@ -60,7 +63,7 @@ class Experiment:
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
             fraction of what is free on the device.
         self_check: Whether the fast engine first proves on two prompts that it can replay this
-            model exactly.
+            model exactly. Without it, nothing that saves work in most models is taken for granted.
         allow_no_difference: Whether clean and corrupt may measure the same; normalised effects are
             undefined then.
         progress: Whether to show a progress bar; by default in a terminal or notebook.
@@ -96,18 +99,22 @@ class Experiment:
         progress: bool | None = None,
     ) -> None:
         problems = Problems()
-        check_model(model, problems)
-        problems.raise_if_any("cannot make an experiment")
+        if not check_model(model, problems):
+            problems.raise_if_any("cannot make an experiment")
         self.graph = ModelGraph.from_model(model)
         pair = read_prompts(model, clean, corrupt, lengths, problems)
         if pair is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
         table = position_table(pair, positions, corrupt_positions, problems)
+        try:
+            parse_budget(memory_budget, pair.clean.device)
+        except RequestError as error:
+            problems.add(error)
         prompts = Prompts(
             n_prompts=table.n_prompts,
             n_pos=table.n_pos,
-            d_vocab=int(model.cfg.d_vocab),
+            d_vocab=d_vocab_out(model),
             positions=table.clean,
             lengths=pair.lengths,
             tokenizer=getattr(model, "tokenizer", None),
@@ -153,6 +160,13 @@ class Experiment:
         return values.double().cpu().numpy()
 
     def _check_difference(self) -> None:
+        for which, values in (("clean", self.clean_metric), ("corrupt", self.corrupt_metric)):
+            strange = np.flatnonzero(~np.isfinite(values))
+            if len(strange):
+                raise MetricError(
+                    f"{self._setup.metric.name} is {values[strange[0]]} on {which} prompt "
+                    f"{strange[0]}: a metric gives one finite number per prompt"
+                )
         clean, corrupt = self.clean_metric.mean(), self.corrupt_metric.mean()
         scale = max(abs(clean), abs(corrupt), 1e-12)
         if abs(clean - corrupt) <= 1e-6 * scale:
@@ -186,7 +200,7 @@ class Experiment:
             NodeError: A node is not in the model, or a sender does not come before its receiver.
         """
         asked = as_request(request)
-        key = (asked, variant, mode, source)
+        key = (asked, str(variant), str(mode), str(source))
         if key in self._plans:
             return self._plans[key]
         plan = compile_request(
@@ -237,12 +251,14 @@ class Experiment:
         if engine not in ENGINES:
             raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
         plan = self.plan(request, variant, mode, source=source)
+        d_vocab = int(self.model.cfg.d_vocab)
+        check_values(plan, values, dataset, n_pos=self._setup.n_pos, d_vocab=d_vocab)
         chosen = self._engine(engine, values, dataset)
         grid = np.full((*plan.shape, self._setup.n_prompts), np.nan)
         with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
             for numbers, measured in chosen.run(plan):
-                values = measured.double().cpu().numpy()
-                for number, value in zip(numbers, values, strict=True):
+                rows = measured.double().cpu().numpy()
+                for number, value in zip(numbers, rows, strict=True):
                     grid[plan.cells[number].index] = value
                 advance(len(numbers))
         return Effects(self._labelled(plan, grid, engine))

@@ -11,7 +11,7 @@ from torch import Tensor
 from circuitgraph.engines.setup import PositionTable
 from circuitgraph.errors import ModelError, Problems, PromptError
 
-__all__ = ["PromptPair", "check_model", "position_table", "read_prompts"]
+__all__ = ["PromptPair", "check_model", "d_vocab_out", "position_table", "read_prompts"]
 
 PromptsGiven = Int[Tensor, "prompt pos"] | Sequence[str]
 PositionsGiven = Mapping[str, Int[Tensor, "prompt"] | Sequence[int] | int]
@@ -26,8 +26,8 @@ class PromptPair:
     lengths: Int[Tensor, "prompt"]
 
 
-def check_model(model: Any, problems: Problems) -> None:
-    """Check that a model is in the state that patching needs."""
+def check_model(model: Any, problems: Problems) -> bool:
+    """Check that a model is in the state that patching needs; return whether it is one at all."""
     if not hasattr(model, "blocks") or not hasattr(model, "hooks"):
         problems.add(
             ModelError(
@@ -35,7 +35,7 @@ def check_model(model: Any, problems: Problems) -> None:
                 "cg.load_model(name) or TransformerBridge.boot_transformers(name)"
             )
         )
-        return
+        return False
     if getattr(model, "training", False):
         problems.add(
             ModelError(
@@ -57,6 +57,13 @@ def check_model(model: Any, problems: Problems) -> None:
                 "call model.reset_hooks()"
             )
         )
+    return True
+
+
+def d_vocab_out(model: Any) -> int:
+    """Return how many logits a model gives: as many as it has tokens, unless it says otherwise."""
+    width = int(getattr(model.cfg, "d_vocab_out", None) or 0)
+    return width if width > 0 else int(model.cfg.d_vocab)
 
 
 def read_prompts(
@@ -135,8 +142,7 @@ def _read(
             )
             return nothing
         _check_padding(model, what, prompts, problems)
-        full = torch.full((len(prompts),), prompts.shape[1])
-        return prompts.long(), full if lengths is None else torch.as_tensor(lengths).cpu()
+        return prompts.long(), _real_lengths(prompts, lengths, problems)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     tokenizer = getattr(model, "tokenizer", None)
     if not texts or not all(isinstance(text, str) for text in texts):
@@ -148,12 +154,47 @@ def _read(
         )
         return nothing
     rows = [tokenizer.encode(text) for text in texts]
+    if not all(rows):
+        problems.add(PromptError(f"{what} prompt {rows.index([])} has no tokens at all"))
+        return nothing
     pad = next(
         token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None
     )
     width = max(map(len, rows))
     tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     return tokens, torch.tensor([len(row) for row in rows])
+
+
+def _real_lengths(
+    tokens: Int[Tensor, "prompt pos"],
+    lengths: Int[Tensor, "prompt"] | Sequence[int] | None,
+    problems: Problems,
+) -> Int[Tensor, "prompt"]:
+    """Return each prompt's real length, by default all of it."""
+    n_prompts, n_pos = tokens.shape
+    full = torch.full((n_prompts,), n_pos)
+    if lengths is None:
+        return full
+    found = torch.as_tensor(lengths).cpu()
+    if found.shape != (n_prompts,) or found.is_floating_point() or found.dtype == torch.bool:
+        problems.add(
+            PromptError(
+                f"lengths has shape {tuple(found.shape)} and type {found.dtype}: give one whole "
+                f"number per prompt ({n_prompts} of them)"
+            )
+        )
+        return full
+    outside = ((found < 1) | (found > n_pos)).nonzero().flatten()
+    if len(outside):
+        which = int(outside[0])
+        problems.add(
+            PromptError(
+                f"lengths says that prompt {which} has {int(found[which])} tokens, but it must be "
+                f"1..{n_pos}, the padded length"
+            )
+        )
+        return full
+    return found.long()
 
 
 def _check_padding(
@@ -187,6 +228,14 @@ def position_table(
     given = (("clean", positions or {}), ("corrupt", corrupt_positions or {}))
     for where, table in given:
         for name, value in table.items():
+            if str(name) == "each" or str(name).isdecimal():
+                problems.add(
+                    PromptError(
+                        f"no position can be named {name!r}: in a request @{name} means "
+                        f"{'every position, one at a time' if name == 'each' else 'that index'}"
+                    )
+                )
+                continue
             found = torch.as_tensor(value).cpu()
             if found.ndim == 0:
                 found = found.expand(n_prompts)

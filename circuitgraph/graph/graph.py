@@ -1,4 +1,4 @@
-"""The graph that a model's shape spans: nodes, ports, edges, and which sender comes before which."""
+"""The graph that a shape spans: nodes, ports, edges, and which sender comes before which port."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -92,9 +92,7 @@ def oracle_logits(
                 node, port = oracle_node(edge.sender.what), oracle_port(edge.receiver.what)
                 sent.setdefault(port, {})[node] = Sent(values[node], at(edge.sender))
             read_at = places([edge.receiver for edge in edges], oracle_port)
-            return patch_receivers(
-                plain, clean, sent, through=through, mode=mode, read_at=read_at
-            )
+            return patch_receivers(plain, clean, sent, through=through, mode=mode, read_at=read_at)
         case PathRequest(steps=steps, recompute=recompute):
             sites = [list(step.sites) for step in steps]  # type: ignore[union-attr]
             send_at = places(sites[0], oracle_node)

@@ -17,9 +17,7 @@ def hand_worked() -> Any:
     Two layers of two heads; ``W_V`` is diag(1, 2) for head 0 and diag(3, 4) for head 1, ``W_O`` and
     the unembedding are the identity, token 0 is (1, 1) and token 1 is (-1, -1).
     """
-    model = _native(
-        n_layers=2, n_heads=2, d_model=2, d_head=2, d_vocab=2, n_ctx=1, attn_only=True
-    )
+    model = _native(n_layers=2, n_heads=2, d_model=2, d_head=2, d_vocab=2, n_ctx=1, attn_only=True)
     model.tok_embed.weight.copy_(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
     for block in model.layers:
         block.attn.v.weight.copy_(

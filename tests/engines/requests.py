@@ -205,10 +205,15 @@ def swept_steps(draw: st.DrawFn, graph: ModelGraph, n_pos: int, at: Any) -> Path
     last_head = graph.heads[-1]
     which = draw(st.sampled_from(["senders", "receivers", "both"]))
     if which == "senders":
-        swept = draw(st.one_of(st.sampled_from(_every_sender(graph, at)), _lists(graph.writers, at)))
+        swept = draw(
+            st.one_of(st.sampled_from(_every_sender(graph, at)), _lists(graph.writers, at))
+        )
         ends: list[tuple[tuple[Term, ...], bool]] = [
             ((logits,), False),
-            ((Joint((Site(draw(st.sampled_from((last_head.q, last_head.k, last_head.v)))),)),), True),
+            (
+                (Joint((Site(draw(st.sampled_from((last_head.q, last_head.k, last_head.v)))),)),),
+                True,
+            ),
             ((Joint((Site(last_head.v, draw(positions(n_pos))),)), logits), False),
         ]
         ends.append(((), True))
@@ -218,7 +223,9 @@ def swept_steps(draw: st.DrawFn, graph: ModelGraph, n_pos: int, at: Any) -> Path
         sender = draw(st.sampled_from([w for w in graph.writers if _is_early(graph, w)]))
         first = Joint((Site(sender, draw(positions(n_pos))),))
         receivers = draw(st.sampled_from(_every_receiver(graph, at)))
-        tail = draw(st.booleans()) and not (isinstance(receivers, Every) and receivers.kind == "port")
+        tail = draw(st.booleans()) and not (
+            isinstance(receivers, Every) and receivers.kind == "port"
+        )
         steps = (first, receivers, logits) if tail else (first, receivers)
         return PathRequest(steps, recompute=not tail)
     early = [writer for writer in graph.writers if _is_early(graph, writer)]
@@ -244,7 +251,11 @@ def _every_receiver(graph: ModelGraph, at: Any) -> list[Term]:
     if graph.mlps:
         found.append(Every("mlp", None, at))
     last = graph.shape.n_layers - 1
-    found.append(Sweep(tuple(Joint((Site(KVPort(last, kv, "v"), at),)) for kv in range(graph.shape.kv_heads))))
+    found.append(
+        Sweep(
+            tuple(Joint((Site(KVPort(last, kv, "v"), at),)) for kv in range(graph.shape.kv_heads))
+        )
+    )
     groups = [graph.shape.heads_of_group(kv) for kv in range(graph.shape.kv_heads)]
     joint = tuple(Joint(tuple(Site(Head(last, head).q, at) for head in group)) for group in groups)
     found.append(Sweep(joint))

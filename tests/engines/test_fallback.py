@@ -172,6 +172,10 @@ def test_what_was_found_on_short_prompts_is_not_held_against_longer_ones() -> No
         tokens = tiny.tokens(3, n_pos, seed=1), tiny.tokens(3, n_pos, seed=2)
         end = torch.full((3,), n_pos - 1)
         setup = make_setup(bridge, *tokens, METRICS["logit diff"](), positions={"end": end})
-        for request in ("head -> 1.0.v => logits", "head@1 -> 1.0.k@1 => logits", "embed@1 => logits"):
+        for request in (
+            "head -> 1.0.v => logits",
+            "head@1 -> 1.0.k@1 => logits",
+            "embed@1 => logits",
+        ):
             plan = compile_request(setup.graph, request)
             assert close(run(FastEngine(setup), plan), run(ReferenceEngine(setup), plan))

@@ -1,6 +1,6 @@
 """Nothing is left behind: no hook, no replaced forward, no changed tensor, also after a crash."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -118,7 +118,9 @@ def test_nothing_is_left_after_a_module_raises(
                 plan = compile_request(setup.graph, fitting(model, request), variant, mode=mode)
                 run(made, plan)
     # And the model works as before.
-    assert run(ENGINES[engine](setup), compile_request(setup.graph, "0.0 -> logits")).isfinite().all()
+    assert (
+        run(ENGINES[engine](setup), compile_request(setup.graph, "0.0 -> logits")).isfinite().all()
+    )
 
 
 @contextmanager
@@ -211,7 +213,9 @@ def test_a_hook_that_does_not_fire_is_an_error(times: int, module: str) -> None:
     run(engine, plan)
     part = getattr(setup.model.blocks[1], module)
     vars(part)["forward"] = part.original_component.forward
-    with pytest.raises(HookError, match=rf"blocks\.1\.{module}\.\S+ fired 0 times .* instead of once"):
+    with pytest.raises(
+        HookError, match=rf"blocks\.1\.{module}\.\S+ fired 0 times .* instead of once"
+    ):
         run(engine, plan)
 
 

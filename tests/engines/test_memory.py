@@ -38,9 +38,7 @@ def test_budgets(text: object, amount: int | None) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "lots", "0", 0, -5, "-1GB", "1.2.3GB", True, "2 TiB"])
 def test_what_is_no_budget(wrong: object) -> None:
-    message = (
-        f"memory_budget={wrong!r} is no amount of memory: write bytes, '500MB' or '2GiB'"
-    )
+    message = f"memory_budget={wrong!r} is no amount of memory: write bytes, '500MB' or '2GiB'"
     with pytest.raises(RequestError) as caught:
         FastEngine(case("gpt2").setup, memory_budget=wrong)  # type: ignore[arg-type]
     assert str(caught.value) == message

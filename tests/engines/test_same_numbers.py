@@ -1,14 +1,11 @@
 """Both engines against the outside oracle, and against each other, on random requests."""
 
-import warnings
 from typing import Any
 
 import pytest
-import torch
-from hypothesis import given, note
+from hypothesis import given
 from hypothesis import strategies as st
 
-from circuitgraph.engines.fast.engine import ReplayWarning
 from tests.engines.cases import METRICS, MODELS, N_POS, case, close, run
 from tests.engines.requests import asked, examples, sweeps
 

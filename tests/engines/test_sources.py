@@ -20,6 +20,7 @@ from tests.oracles.plain import LOGITS
 
 ENGINES = {"reference": ReferenceEngine, "fast": FastEngine}
 
+
 def senders_of(model: str) -> tuple[Writer, ...]:
     """An MLP's value is its output before a norm that the block puts after it; the oracle's is what
     comes after, so there they are not compared."""
@@ -133,7 +134,9 @@ def test_given_values(model: str, engine: str) -> None:
 def test_the_clean_values_change_nothing(engine: str) -> None:
     one = case("gpt2")
     values = one.tiny.plain.values(one.setup.clean)
-    made = engine_with("gpt2", engine, given={n: values[oracle_node(n)] for n in senders_of("gpt2")})
+    made = engine_with(
+        "gpt2", engine, given={n: values[oracle_node(n)] for n in senders_of("gpt2")}
+    )
     plan = compile_request(one.graph, "[embed, 0.1, mlp0] -> logits", source="given")
     found = run(made, plan)
     clean = one.reference.measure(one.reference.clean_logits)
@@ -158,7 +161,8 @@ def test_a_value_of_the_wrong_shape(engine: str) -> None:
     with pytest.raises(RequestError) as caught:
         run(made, plan)
     assert str(caught.value) == (
-        "the value given for 0.1 has shape (7,): it must broadcast to (3, 6, 4) [prompt, pos, width]"
+        "the value given for 0.1 has shape (7,): "
+        "it must broadcast to (3, 6, 4) [prompt, pos, width]"
     )
 
 

@@ -137,11 +137,15 @@ class FastEngine:
     @cached_property
     def clean_metric(self) -> Float[Tensor, "prompt"]:
         """The metric on the clean prompts."""
+        if self.traits.problems:
+            return self.reference.clean_metric
         return self._metric_of(self.state.final)
 
     @cached_property
     def corrupt_metric(self) -> Float[Tensor, "prompt"]:
         """The metric on the corrupt prompts."""
+        if self.traits.problems:
+            return self.reference.corrupt_metric
         final = self.state.corrupt.final
         assert final is not None
         return self._metric_of(final)

@@ -1,0 +1,97 @@
+"""Checking what a user brings along to be patched in, before any forward pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from circuitgraph.errors import NodeError, Problems, RequestError
+from circuitgraph.graph import ModelGraph
+from circuitgraph.nodes import Writer
+from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, Source
+
+__all__ = ["check_values"]
+
+MEANS: tuple[Source, ...] = ("mean", "mean-position")
+
+
+def check_values(
+    plan: Plan,
+    values: Mapping[Writer, Tensor] | None,
+    dataset: Any,
+    *,
+    n_pos: int,
+    d_vocab: int,
+) -> None:
+    """Raise where values or a data set do not fit a plan, or would not be used by it.
+
+    Args:
+        plan: What is to be run.
+        values: Patched values of one's own, by node.
+        dataset: Tokens to average over.
+        n_pos: Length of the prompts.
+        d_vocab: Number of tokens in the vocabulary.
+    """
+    problems = Problems()
+    if values is not None and plan.source != "given":
+        problems.add(
+            RequestError(
+                f"values are given, but source={plan.source!r} would not use them: "
+                "pass source='given'"
+            )
+        )
+    if plan.source == "given":
+        for node in _senders(plan):
+            if node not in (values or {}):
+                problems.add(
+                    RequestError(
+                        f"no value given for {node}: source='given' needs values={{{node}: tensor}}"
+                    )
+                )
+        for node in values or {}:
+            problems.add(_node_problem(plan.graph, node))
+    if dataset is not None:
+        problems.add(_dataset_problem(plan.source, dataset, n_pos, d_vocab))
+    problems.raise_if_any(f"cannot patch {str(plan.request)!r}")
+
+
+def _senders(plan: Plan) -> list[Writer]:
+    """Return the nodes whose values come from the plan's source."""
+    found: dict[Writer, None] = {}
+    for run in plan.runs():
+        for op in run.ops:
+            writes = op.senders if isinstance(op, ReplaceSenders) else (op,)
+            for write in writes:
+                if isinstance(write, PatchWrite) and isinstance(write.value, FromSource):
+                    found[write.node] = None
+    return sorted(found)
+
+
+def _node_problem(graph: ModelGraph, node: Any) -> NodeError | RequestError | None:
+    if not isinstance(node, Writer):
+        return RequestError(
+            f"values holds {node!r} ({type(node).__name__}): its keys are senders such as "
+            "cg.Head(9, 9)"
+        )
+    return graph.problem(node)
+
+
+def _dataset_problem(source: Source, dataset: Any, n_pos: int, d_vocab: int) -> RequestError | None:
+    if source not in MEANS:
+        return RequestError(
+            f"a data set is given, but source={source!r} would not use it: "
+            "pass source='mean' or source='mean-position'"
+        )
+    if not isinstance(dataset, Tensor) or dataset.ndim != 2 or 0 in dataset.shape:
+        got = tuple(dataset.shape) if isinstance(dataset, Tensor) else type(dataset).__name__
+        return RequestError(f"the data set must be tokens [sample, pos], got {got}")
+    if dataset.is_floating_point() or dataset.is_complex() or dataset.dtype.itemsize < 4:
+        return RequestError(f"the data set holds {dataset.dtype} values: token ids are integers")
+    if ((dataset < 0) | (dataset >= d_vocab)).any():
+        return RequestError(f"the data set holds ids outside the vocabulary of {d_vocab} tokens")
+    if source == "mean-position" and dataset.shape[1] < n_pos:
+        return RequestError(
+            f"the data set has {dataset.shape[1]} positions, the prompts {n_pos}: "
+            "a mean per position needs at least as many"
+        )
+    return None
