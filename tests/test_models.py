@@ -100,7 +100,7 @@ class TestKnownModels:
         import circuitgraph.models
 
         with pytest.raises(AttributeError, match=r"'circuitgraph\.models' has no attribute 'lode'"):
-            circuitgraph.models.lode  # noqa: B018
+            circuitgraph.models.lode
 
 
 class TestFolder:
