@@ -16,6 +16,11 @@ CLEAN, CORRUPT = TINY.tokens(seed=1), TINY.tokens(seed=2)
 METRIC = cg.LogitDiff([1, 2, 3], [4, 5, 6])
 
 
+def short(value: object) -> str | None:
+    """Names of parametrised tests: the beginning of the text that they expect."""
+    return value[:50] if isinstance(value, str) else type(value).__name__
+
+
 class Words:
     """A tokenizer of whole words: a word's token is its length, after one for the beginning."""
 
@@ -129,6 +134,7 @@ def test_different_shapes(bridge: Any) -> None:
         (CLEAN + 20, "hold ids outside the vocabulary of 23 tokens"),
         (CLEAN - 30, "hold ids outside the vocabulary of 23 tokens"),
     ],
+    ids=short,
 )
 def test_what_is_no_batch_of_tokens(bridge: Any, tokens: torch.Tensor, text: str) -> None:
     for which in ("clean", "corrupt"):
@@ -157,6 +163,7 @@ def test_what_is_no_batch_of_tokens(bridge: Any, tokens: torch.Tensor, text: str
             "(3 of them)",
         ),
     ],
+    ids=short,
 )
 def test_lengths(bridge: Any, lengths: Any, text: str) -> None:
     assert refused(bridge, PromptError, lengths=lengths) == text
@@ -207,7 +214,7 @@ def test_a_prompt_without_tokens(words: Any) -> None:
     assert text == "clean prompt 1 has no tokens at all"
 
 
-@pytest.mark.parametrize("clean", [[], ["a", 3], [[1, 2], [3, 4]]])
+@pytest.mark.parametrize("clean", [[], ["a", 3], [[1, 2], [3, 4]]], ids=str)
 def test_what_is_neither_text_nor_tokens(words: Any, clean: Any) -> None:
     text = refused(words, PromptError, clean=clean, corrupt=["a b"])
     assert text == "clean prompts must be a list of strings or a tensor of tokens"
@@ -238,6 +245,7 @@ def test_what_is_neither_text_nor_tokens(words: Any, clean: Any) -> None:
         ),
         ({"3": 1}, "no position can be named '3': in a request @3 means that index"),
     ],
+    ids=short,
 )
 def test_positions(bridge: Any, positions: Any, text: str) -> None:
     assert refused(bridge, PromptError, positions=positions) == text
@@ -320,6 +328,7 @@ def test_corrupt_positions(bridge: Any) -> None:
             "Probability's answer holds words, but the model has no tokenizer: give token ids",
         ),
     ],
+    ids=short,
 )
 def test_metrics(bridge: Any, metric: Any, text: str) -> None:
     bridge.tokenizer = None
@@ -433,8 +442,8 @@ Ask = Callable[[cg.Experiment], Any]
         (
             lambda e: e.patch("0.0 -> 1.0.x => logits"),
             RequestError,
-            "cannot read the request '0.0 -> 1.0.x => logits': no port 'x' on 1.0: its ports are "
-            "q, k, v",
+            "cannot read the request '0.0 -> 1.0.x => logits': at character 8: no port 'x' on "
+            "1.0: its ports are q, k, v",
         ),
         (
             lambda e: e.patch(7),  # type: ignore[arg-type]
@@ -533,6 +542,7 @@ Ask = Callable[[cg.Experiment], Any]
             "position needs at least as many",
         ),
     ],
+    ids=short,
 )
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_requests(

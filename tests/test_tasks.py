@@ -16,11 +16,10 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from circuitgraph.errors import ModelError, PromptError
+from circuitgraph.errors import PromptError
 from circuitgraph.metrics import LogitDiff
-from circuitgraph.models.wheel import find_gguf
 from circuitgraph.tasks import Task, ioi
 from circuitgraph.tasks.ioi import _NAMES, _PLACES, _TEMPLATES, _THINGS
 from circuitgraph.tasks.tokens import Tokenizer, check_tokenizer, pad_right, single_tokens
@@ -45,13 +44,9 @@ def words() -> PreTrainedTokenizerFast:
     return whole_words()
 
 
-@pytest.fixture(scope="module")
-def smollm2_tokenizer():
-    try:
-        file = find_gguf()
-    except ModelError as error:
-        pytest.skip(str(error))
-    return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+@pytest.fixture
+def smollm2_tokenizer(smollm2):
+    return smollm2.tokenizer
 
 
 def rows(task: Task) -> Iterator[tuple[list[int], list[int], dict[str, int], int, int]]:
@@ -379,7 +374,6 @@ class TestTask:
             replace(task, clean=task.clean[:0], corrupt=task.corrupt[:0])
 
 
-@pytest.mark.smollm2
 class TestSmolLM2Tokenizer:
     def test_every_sentence_form_aligns(self, smollm2_tokenizer):
         task = ioi(smollm2_tokenizer, n=200, seed=0)

@@ -1,7 +1,6 @@
 """The runs of every cell, hop by hop: the three-step algorithm, and what each mode makes of it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Literal, cast
 
@@ -48,7 +47,7 @@ def write_cells(
     paths = [candidate.asks for candidate in candidates if isinstance(candidate.asks, Path)]
     inner = zip(*(path.receivers[:-1] for path in paths), strict=True)
     recomputes = tuple(max(len(_by_point(graph, step)) for step in hop) for hop in inner)
-    writer = _Writer(graph, through, mode, FromSource(source), recomputes, _freezer(graph))
+    writer = _Writer(graph, through, mode, source, recomputes)
     return tuple(
         Cell(candidate.index, candidate.name, tuple(writer.runs(candidate.asks)))
         for candidate in candidates
@@ -66,32 +65,35 @@ def _by_point(graph: ModelGraph, receivers: Iterable[Receiver]) -> list[list[Rec
     return [points[point] for point in sorted(points)]
 
 
-def _freezer(graph: ModelGraph) -> Callable[[frozenset[Writer]], Freeze]:
-    """Return a function that freezes all writers but some; equal sets share one object."""
-    everything = frozenset(graph.writers)
-
-    @cache
-    def freeze_all_but(live: frozenset[Writer]) -> Freeze:
-        return Freeze(everything - live)
-
-    return freeze_all_but
-
-
-@dataclass(frozen=True)
 class _Writer:
     """Writes the runs of one cell after the other.
 
     Args:
+        graph: The model's graph.
+        through: What direct paths may pass through.
+        mode: What patching several receivers means.
+        source: Where patched values come from.
         recomputes: For each inner hop, how many runs recompute its receivers.
-        freeze_all_but: Freezes everything but some nodes.
     """
 
-    graph: ModelGraph
-    through: frozenset[Head | MLP]
-    mode: Mode
-    value: FromSource
-    recomputes: tuple[int, ...]
-    freeze_all_but: Callable[[frozenset[Writer]], Freeze]
+    def __init__(
+        self,
+        graph: ModelGraph,
+        through: frozenset[Head | MLP],
+        mode: Mode,
+        source: Source,
+        recomputes: tuple[int, ...],
+    ) -> None:
+        self.graph = graph
+        self.through = through
+        self.mode = mode
+        self.source = FromSource(source)
+        self.recomputes = recomputes
+        self.everything = frozenset(graph.writers)
+        # Cell after cell sends and freezes the same; equal parts of a plan are one object.
+        self.sent = cache(self._sent)
+        self.sending = cache(self._sending)
+        self.freeze_all_but = cache(self._freeze_all_but)
 
     @property
     def arriving(self) -> Literal["set", "add"]:
@@ -154,9 +156,12 @@ class _Writer:
         A sender that is patched at some positions only is frozen at the others, unless a direct
         path may pass through it.
         """
-        live = frozenset(patch.node for patch in patches if patch.at is None) | self.through
         ports = tuple(receiver.port for receiver in self.reached(receivers, patches))
-        return Run("send", (*patches, self.freeze_all_but(live), Record(ports=ports)))
+        return Run("send", (*self.sending(patches), Record(ports=ports)))
+
+    def _sending(self, patches: Patches) -> tuple[Op, ...]:
+        live = frozenset(patch.node for patch in patches if patch.at is None) | self.through
+        return (*patches, self.freeze_all_but(live))
 
     def recompute(self, ports: Sequence[PatchPort], times: int) -> list[Run]:
         """Inner receivers recomputed, each from its patched ports alone; record what they write.
@@ -186,9 +191,13 @@ class _Writer:
 
     # -- what they patch ------------------------------------------------------------------------
 
-    def sent(self, senders: Iterable[Sender]) -> Patches:
+    def _sent(self, senders: tuple[Sender, ...]) -> Patches:
         """Return the ops that patch senders."""
-        return tuple(PatchWrite(sender.node, self.value, sender.at) for sender in senders)
+        return tuple(PatchWrite(sender.node, self.source, sender.at) for sender in senders)
+
+    def _freeze_all_but(self, live: frozenset[Writer]) -> Freeze:
+        """Return the op that freezes all writers but some."""
+        return Freeze(self.everything - live)
 
     def patched_ports(
         self,

@@ -20,7 +20,7 @@ class TestOneRequest:
         one = case(model)
 
         @given(asked(one.graph, N_POS))
-        @examples(30)
+        @examples(15)
         def check(request: Any) -> None:
             plan = request.plan(one.graph, N_POS)
             (expected,) = one.oracle(plan)
@@ -33,7 +33,7 @@ class TestOneRequest:
         graph = case(model).graph
 
         @given(asked(graph, N_POS), st.sampled_from(list(METRICS)))
-        @examples(40)
+        @examples(20)
         def check(request: Any, metric: str) -> None:
             one = case(model, metric)
             plan = request.plan(graph, N_POS)
@@ -45,7 +45,7 @@ class TestOneRequest:
         graph = case(model).graph
 
         @given(sweeps(graph, N_POS), st.sampled_from(list(METRICS)))
-        @examples(12)
+        @examples(6)
         def check(request: Any, metric: str) -> None:
             one = case(model, metric)
             plan = request.plan(graph, N_POS)
