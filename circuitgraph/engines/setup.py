@@ -97,7 +97,7 @@ class Setup:
     metric: Metric
     positions: PositionTable
     given: Mapping[Writer, Tensor] = field(default_factory=dict)
-    dataset: Int[Tensor, "sample pos"] | None = None
+    dataset: Int[Tensor, "sample sample_pos"] | None = None
 
     @property
     def n_prompts(self) -> int:

@@ -188,7 +188,7 @@ class State:
             recording = self.corrupt
         else:
             recording = record(
-                self.setup.model, tokens, read=self.rows[:1] * 0, fields=("z", "mlp")
+                self.setup.model, tokens, read=torch.zeros_like(tokens[:, :1]), fields=("z", "mlp")
             )
         return Written(self.blocks, recording)
 
