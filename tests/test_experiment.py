@@ -58,7 +58,10 @@ def test_clean_and_corrupt(experiment: cg.Experiment) -> None:
         ("node -> logits", {"sender": 13}),
         ("[0.1, {0.2, mlp0}] -> logits", {"sender": 2}),
         ("0.1 -> head.q => logits", {"receiver_layer": 3, "receiver_head": 3}),
-        ("head -> kv.v@S2 => logits", {"layer": 3, "head": 3, "receiver_layer": 3, "receiver_kv_head": 3}),
+        (
+            "head -> kv.v@S2 => logits",
+            {"layer": 3, "head": 3, "receiver_layer": 3, "receiver_kv_head": 3},
+        ),
         ("head@each -> logits", {"layer": 3, "head": 3, "position": 6}),
     ],
 )
