@@ -28,7 +28,7 @@ READY_DOCS := $(VENV)/.ready-docs
 GO_ON = Check the network and run the same command again; behind a proxy or a mirror set HTTPS_PROXY, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS or PIP_CERT first (pip reads them).
 stop = { printf '\nmake: %s is missing: pip could not download or install it (its own message is above). %s\n' '$(1)' '$(GO_ON)' >&2; exit 1; }
 
-.PHONY: help setup model demo test test-all check docs benchmark clean
+.PHONY: help setup model demo test check docs benchmark clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -40,16 +40,10 @@ model: $(READY_MODEL) # the small language model of the demo
 demo: $(READY) $(READY_MODEL) ## patch a real language model and leave the results in demo-output/
 	$(BIN)/circuitgraph demo --out $(OUT) $(DEMO_ARGS)
 
-# Slow tests that `make test-all` adds: executed docs and examples, a real browser, long properties.
-LONG = tests/test_docs.py tests/test_examples.py tests/test_report_browser.py tests/test_experiment.py tests/test_properties.py tests/engines/test_fallback.py
-
 test: $(READY) ## run the checks and the test suite; needs no model hub
 	@$(MAKE) --no-print-directory --silent model || printf '\n%s\n\n' 'The tests on SmolLM2 will be skipped: the model could not be downloaded (see above). All other tests run.'
 	@$(MAKE) --no-print-directory check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(addprefix --ignore=,$(LONG)) $(PYTEST_ARGS)
-
-test-all: test ## the slow tests as well: docs, examples, a browser, long properties
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(LONG) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 check: $(READY) ## run the static checks: ruff, mypy, the order of the rooms
 	$(BIN)/ruff check .

@@ -234,8 +234,9 @@ class TestDraw:
 def test_models_lists_what_is_here():
     shown = run("models")
     assert "smollm2-135m" in shown
-    assert "needs 548 MB from the Hugging Face hub" in shown or "gpt2" in shown
-    assert "30x9:3" in shown
+    assert "gpt2" in shown
+    for shape in ("30x9:3", "12x12", "32x32:8"):
+        assert shape in shown
 
 
 class TestFindings:

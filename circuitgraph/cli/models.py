@@ -15,12 +15,15 @@ def models() -> None:
     They are suggestions: any model of the Hugging Face hub that TransformerLens can wrap, and any
     folder that save_pretrained wrote, will do.
     """
-    rows = []
+    rows, notes = [], []
     for model in known_models():
         shape = model.shape
         size = f"{shape.n_layers}x{shape.n_heads}{f':{shape.kv_heads}' if shape.grouped else ''}"
         needs = missing(model)
-        lines = [model.name, model.description] + [f"needs {needs}"] * bool(needs)
-        rows.append(("\n  ".join(lines), model.size, size, "no" if needs else "yes"))
+        if needs:
+            notes.append(f"{model.name} needs {needs}")
+        name = f"{model.name}\n  {model.description}"
+        rows.append((name, model.size, size, "no" if needs else "yes"))
     say_table(("model", "size#", "shape#", "ready"), rows)
     say("", "shape: layers x heads; after the colon, key-value heads where heads share them.")
+    say("", *notes)

@@ -26,7 +26,7 @@ def pen_width(size: float, largest: float) -> float:
         >>> pen_width(0.5, 0.5), pen_width(0.0, 0.5), pen_width(0.0, 0.0)
         (5.0, 0.9, 1.4)
     """
-    return THIN + (THICK - THIN) * size / largest if largest > 0 else PLAIN
+    return THIN + (THICK - THIN) * (size / largest) if largest > 0 else PLAIN
 
 
 def is_against(line: Line, helps: int) -> bool:

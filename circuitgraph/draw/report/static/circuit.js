@@ -118,7 +118,7 @@ function drawCircuit(circuit, edges, width, choose) {
     if (row.first) svg.append(draw("text", { x: 0, y: row.y + 4, class: "axis" }, String(row.layer)));
   }
   const lines = edges.map((edge, at) => {
-    const size = largest > 0 ? 0.9 + (4.1 * Math.abs(edge.weight ?? 0)) / largest : 1.4;
+    const size = largest > 0 ? 0.9 + 4.1 * (Math.abs(edge.weight ?? 0) / largest) : 1.4;
     const head = isAgainst(circuit, edge) ? "bar" : "arrow";
     const group = draw("g", {
       class: `edge port-${edge.port}`,
