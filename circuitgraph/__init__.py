@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from circuitgraph.effects import Effects as Effects
     from circuitgraph.experiment import Experiment as Experiment
     from circuitgraph.metrics import Accuracy as Accuracy
+    from circuitgraph.metrics import Activation as Activation
+    from circuitgraph.metrics import AttentionTo as AttentionTo
     from circuitgraph.metrics import KLDivergence as KLDivergence
     from circuitgraph.metrics import LogitDiff as LogitDiff
     from circuitgraph.metrics import LogProb as LogProb
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MLP",
     "Accuracy",
+    "Activation",
+    "AttentionTo",
     "Circuit",
     "CircuitGraphError",
     "Comparison",
@@ -77,6 +81,8 @@ __version__ = "0.1.0.dev0"
 
 _LATER = {
     "Accuracy": "circuitgraph.metrics",
+    "Activation": "circuitgraph.metrics",
+    "AttentionTo": "circuitgraph.metrics",
     "Circuit": "circuitgraph.circuit",
     "Comparison": "circuitgraph.effects",
     "Effects": "circuitgraph.effects",

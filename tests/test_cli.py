@@ -252,6 +252,14 @@ class TestFindings:
         assert writing(weak) == feeding(weak) == ("9.6",)
         assert opposing(weak) == ()
 
+    def test_what_is_within_chance_feeds_nothing(self):
+        """As the table above the circuit says of it."""
+        sure, chance = [2.0, 2.1, 1.9, 2.0, 2.1, 1.9], [3.9, 3.9, 3.9, 3.9, 3.9, 4.04]
+        values = np.array([sure, chance] + [[4.0] * 6] * 60).T
+        names = ["8.6", "10.6", *(f"{layer}.{head}" for layer in range(6) for head in range(10))]
+        effects = Effects.from_arrays(values, [4.0] * 6, [0.0] * 6, sweep={"sender": names})
+        assert feeding(effects) == ("8.6",)
+
 
 class TestOnSmolLM2:
     def test_demo(self, loaded, tmp_path):

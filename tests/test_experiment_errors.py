@@ -271,8 +271,8 @@ def test_corrupt_positions(bridge: Any) -> None:
     [
         (
             "logit difference",
-            "'logit difference' (str) is no metric: give cg.LogitDiff(...) or a function from "
-            "logits [prompt, pos, d_vocab] to [prompt]",
+            "'logit difference' (str) is no metric: give cg.LogitDiff(...) or the like, "
+            "cg.Activation(...), or a function from logits [prompt, pos, d_vocab] to [prompt]",
         ),
         (
             lambda logits: logits.mean(),

@@ -28,8 +28,10 @@ def opposing(effects: "Effects") -> tuple[str, ...]:
 
 
 def feeding(effects: "Effects") -> tuple[str, ...]:
-    """Return the heads that matter most to the queries, three at most."""
-    return _strongest(effects, "absolute", _FEEDS, 3) or _first(effects)
+    """Return the heads that matter most to the queries beyond chance, three at most."""
+    table = effects.top(20)
+    sure = table[table["significant"] & (table["effect"].abs() >= _FEEDS)]
+    return tuple(map(str, sure["name"].head(3))) or _first(effects)
 
 
 def _strongest(

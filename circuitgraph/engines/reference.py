@@ -8,6 +8,7 @@ TransformerLens' own ``with model.hooks(...)``. No recorded tensor is ever chang
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, assert_never
 
 import torch
@@ -18,6 +19,7 @@ from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.hooks import HookSite, find_hook, unseen
 from circuitgraph.lens.names import point_name, value_name
 from circuitgraph.lens.record import BlockCall, record
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
@@ -43,11 +45,12 @@ Live = Callable[[Tensor], Tensor]
 
 @dataclass
 class Kept:
-    """What a pass kept: residual streams by port, writes by node, and the logits."""
+    """What a pass kept: streams by port, writes by node, activations by hook, and the logits."""
 
     ports: dict[Port, Tensor] = field(default_factory=dict)
     writes: dict[Writer, Tensor] = field(default_factory=dict)
-    logits: Tensor | None = None
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class ReferenceEngine:
@@ -64,27 +67,45 @@ class ReferenceEngine:
         self.setup = setup
         self.graph = setup.graph
         self.blocks = Blocks(setup.model)
+        self.sites = {
+            metric.hook: find_hook(setup.model, metric.hook) for metric in setup.metric.activations
+        }
         self.forward_passes = 0
         self._inside = False
+        self._patched_head: int | None = None
+        self._patterns = 0
 
-    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell prompt"]]]:
+    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
         """Yield numbers of cells in the plan and their metric, per prompt: one cell at a time."""
         for number, cell in enumerate(plan.cells):
-            yield (number,), self.measure(self.logits(cell))[None]
+            kept = self.outcome(cell)
+            yield (number,), self.measure(kept.logits, kept.activations)[None]
 
-    def logits(self, cell: Cell) -> Float[Tensor, "prompt pos d_vocab"]:
-        """Return the patched logits of one cell."""
+    def outcome(self, cell: Cell) -> Kept:
+        """Return what the last run of one cell gave."""
         earlier: list[Kept] = []
         for run in cell.runs:
             earlier.append(self.run_once(run, earlier))
-        logits = earlier[-1].logits
-        assert logits is not None, "a linted plan ends in reading the logits"
-        return logits
+        return earlier[-1]
 
-    def measure(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, "prompt"]:
-        """Return the metric of full logits, per prompt."""
+    def measure(
+        self,
+        logits: Float[Tensor, "prompt pos d_vocab"],
+        activations: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Float[Tensor, "value"]:
+        """Return the metric of a run, per prompt; of several metrics one after another.
+
+        Args:
+            logits: The run's full logits.
+            activations: What it gave at the hooks that the metric reads.
+        """
         metric = self.setup.metric
-        return metric.measure(self.read(logits), self.read(self.clean_logits))
+        values = metric.measure(self.read(logits), self.read(self.clean.logits))
+        found = [
+            one.measure(activations[one.hook][None])[0].to(values.dtype)
+            for one in metric.activations
+        ]
+        return torch.cat([values, *found]) if found else values
 
     def read(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Tensor:
         """Return what the metric reads of full logits."""
@@ -102,24 +123,16 @@ class ReferenceEngine:
         self.calls = [layer.call for layer in record(self.setup.model, self.setup.clean[:]).layers]
         return self.one_pass(self.setup.clean, {}, {}, self.graph.ports, self.graph.writers)
 
-    @property
-    def clean_logits(self) -> Float[Tensor, "prompt pos d_vocab"]:
-        """Logits of the clean run."""
-        logits = self.clean.logits
-        assert logits is not None
-        return logits
-
     @cached_property
-    def clean_metric(self) -> Float[Tensor, "prompt"]:
+    def clean_metric(self) -> Float[Tensor, "value"]:
         """The metric on the clean prompts."""
-        return self.measure(self.clean_logits)
+        return self.measure(self.clean.logits, self.clean.activations)
 
     @cached_property
-    def corrupt_metric(self) -> Float[Tensor, "prompt"]:
+    def corrupt_metric(self) -> Float[Tensor, "value"]:
         """The metric on the corrupt prompts."""
-        logits = self.one_pass(self.setup.corrupt, {}, {}, (), ()).logits
-        assert logits is not None
-        return self.measure(logits)
+        kept = self.one_pass(self.setup.corrupt, {}, {}, (), ())
+        return self.measure(kept.logits, kept.activations)
 
     @cached_property
     def sources(self) -> SourceValues:
@@ -272,7 +285,9 @@ class ReferenceEngine:
             (name, self.counted(number, hook, fired, tokens.shape))
             for number, (name, hook) in enumerate(hooks)
         ]
-        with torch.no_grad(), self.setup.model.hooks(fwd_hooks=counted):
+        shape = tokens.shape
+        seeing = [(s.name, self.seeing(name, s, kept, shape)) for name, s in self.sites.items()]
+        with torch.no_grad(), self.setup.model.hooks(fwd_hooks=counted + seeing):
             kept.logits = self.setup.model(tokens, return_type="logits")
         self.forward_passes += 1
         for times, (name, _) in zip(fired, hooks, strict=True):
@@ -282,7 +297,35 @@ class ReferenceEngine:
                     "this model cannot be patched there"
                 )
         kept.ports = {port: live[port] for port in keep_ports}
+        self.check_seen(kept)
         return kept
+
+    def check_seen(self, kept: Kept) -> None:
+        """Raise where a metric's hook never fired."""
+        for name in self.sites:
+            if name not in kept.activations:
+                raise HookError(
+                    f"the hook at {name} never fired: this model does not compute it, or only when "
+                    "told to; choose another hook for the metric"
+                )
+
+    def seeing(
+        self, name: str, site: HookSite, kept: Kept, shape: torch.Size
+    ) -> Callable[..., None]:
+        """Keep an activation that a metric reads, after any edit at the same hook.
+
+        Heads with patched ports are recomputed by themselves: of an attention pattern, theirs is
+        taken from there.
+        """
+
+        def hook(value: Tensor, hook: Any) -> None:
+            if not self._inside:
+                kept.activations[name] = _by_position(value.detach().clone(), shape)
+            elif self._patched_head is not None and site.part == "pattern":
+                kept.activations[name][:, self._patched_head] = value[:, self._patched_head]
+                self._patterns += 1
+
+        return hook
 
     def counted(
         self, number: int, inner: Callable[..., Any], fired: list[int], shape: torch.Size
@@ -295,9 +338,7 @@ class ReferenceEngine:
             fired[number] += 1
             self._inside = True
             try:
-                # Some modules see all positions of all prompts side by side.
-                shaped = value.reshape(*shape, -1) if value.ndim == 2 else value
-                given = inner(shaped, hook)
+                given = inner(_by_position(value, shape), hook)
             finally:
                 self._inside = False
             return None if given is None else given.reshape(value.shape)
@@ -322,7 +363,7 @@ class ReferenceEngine:
                     ports[port](resid) if port in ports else resid
                     for port in (head.q, head.k, head.v)
                 )
-                new = self.blocks.attention_from_ports(layer, q, k, v, self.call(layer))
+                new = self.attention_of(head, q, k, v)
                 edited[:, :, head.head] = new[:, :, head.head]
             for node, edit in writes.items():
                 assert isinstance(node, Head)
@@ -330,6 +371,18 @@ class ReferenceEngine:
             return edited.reshape(z.shape)
 
         return hook
+
+    def attention_of(self, head: Head, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return a layer's values when one head's ports read these; its pattern may be wanted."""
+        wanted = [s for s in self.sites.values() if (s.layer, s.part) == (head.layer, "pattern")]
+        self._patched_head, self._patterns = head.head, 0
+        try:
+            new = self.blocks.attention_from_ports(head.layer, q, k, v, self.call(head.layer))
+        finally:
+            self._patched_head = None
+        if self._patterns < len(wanted):
+            raise HookError(unseen(wanted[0].name))
+        return new
 
     def mlp_hook(
         self, port: Port, read: Live, live: Mapping[Port, Tensor]
@@ -357,6 +410,12 @@ class ReferenceEngine:
         """Return how a block is called on the clean prompts, besides its hidden states."""
         assert self.clean is not None
         return self.calls[layer]
+
+
+def _by_position(value: Tensor, shape: torch.Size) -> Tensor:
+    """Return an activation by prompt and position: some modules see them all side by side."""
+    side_by_side = value.ndim == 2 and len(value) == shape.numel()
+    return value.reshape(*shape, -1) if side_by_side else value
 
 
 def _set_to(value: Tensor) -> Edit:

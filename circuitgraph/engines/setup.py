@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuitgraph.errors import RequestError
 from circuitgraph.graph import ModelGraph
-from circuitgraph.metrics import Metric
+from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Writer
 from circuitgraph.request import EachPosition, Positions
 
@@ -84,7 +84,7 @@ class Setup:
         graph: Its graph.
         clean: Clean tokens, right-padded.
         corrupt: Corrupt tokens of the same shape.
-        metric: From logits to one number per prompt.
+        metric: What is measured, of logits and of activations.
         positions: Named positions.
         given: Patched values of one's own, for the source ``given``, by node.
         dataset: Tokens over which the sources ``mean`` and ``mean-position`` average.
@@ -94,7 +94,7 @@ class Setup:
     graph: ModelGraph
     clean: Int[Tensor, "prompt pos"]
     corrupt: Int[Tensor, "prompt pos"]
-    metric: Metric
+    metric: Readout
     positions: PositionTable
     given: Mapping[Writer, Tensor] = field(default_factory=dict)
     dataset: Int[Tensor, "sample sample_pos"] | None = None

@@ -1,13 +1,12 @@
 """The face of the package: patch a request on a model and get labelled effects back."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
 from circuitgraph.experiment.display import experiment_html
+from circuitgraph.experiment.labels import labelled
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
@@ -28,9 +28,10 @@ from circuitgraph.experiment.prompts import (
     position_table,
     read_prompts,
 )
+from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.values import check_values
 from circuitgraph.graph import ModelGraph
-from circuitgraph.metrics import Prompts, as_metric
+from circuitgraph.metrics import Prompts, Readout
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
 from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
@@ -54,8 +55,8 @@ class Experiment:
         clean: Prompts that are run and measured: tokens ``[prompt, pos]``, padded on the right, or
             a list of strings.
         corrupt: Prompts that supply the patched values, aligned with ``clean`` token for token.
-        metric: `LogitDiff` and the like, or any function from logits ``[prompt, pos, d_vocab]`` to
-            ``[prompt]``.
+        metric: `LogitDiff` and the like, `AttentionTo` or any `Activation`, or any function from
+            logits ``[prompt, pos, d_vocab]`` to ``[prompt]``.
         positions: Named positions, one index per prompt: ``{"S2": [10, 12, ...]}``. ``end``, each
             prompt's last token, is named already.
         corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere.
@@ -119,17 +120,16 @@ class Experiment:
             lengths=pair.lengths,
             tokenizer=getattr(model, "tokenizer", None),
             device=pair.clean.device,
+            dtype=next(model.parameters()).dtype,
+            hooks=frozenset(model.hook_dict),
+            n_heads=self.graph.shape.n_heads,
         )
-        bound = None
-        try:
-            bound = as_metric(metric).bind(prompts)
-        except (MetricError, ValueError) as error:
-            problems.add(error if isinstance(error, MetricError) else MetricError(str(error)))
+        readout = bind_metrics({"metric": metric}, prompts, problems)
         problems.raise_if_any("cannot make an experiment")
-        assert bound is not None
+        assert readout is not None
         self.model = model
         self.prompts = prompts
-        self._setup = Setup(model, self.graph, pair.clean, pair.corrupt, bound, table)
+        self._setup = Setup(model, self.graph, pair.clean, pair.corrupt, readout, table)
         self._budget = memory_budget
         self._self_check = self_check
         self._progress = progress
@@ -156,7 +156,7 @@ class Experiment:
         return self._recorded("corrupt")
 
     def _recorded(self, which: str) -> np.ndarray[Any, Any]:
-        values: Tensor = getattr(self._engine("fast"), f"{which}_metric")
+        values: Tensor = getattr(self._engine("fast", self._setup), f"{which}_metric")
         return values.double().cpu().numpy()
 
     def _check_difference(self) -> None:
@@ -248,24 +248,59 @@ class Experiment:
             RequestError: See `plan`.
             UnsupportedError: The request cannot be answered exactly on this model.
         """
-        if engine not in ENGINES:
-            raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
         plan = self.plan(request, variant, mode, source=source)
-        d_vocab = int(self.model.cfg.d_vocab)
-        check_values(plan, values, dataset, n_pos=self._setup.n_pos, d_vocab=d_vocab)
-        chosen = self._engine(engine, values, dataset)
-        grid = np.full((*plan.shape, self._setup.n_prompts), np.nan)
-        with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
-            for numbers, measured in chosen.run(plan):
-                rows = measured.double().cpu().numpy()
-                for number, value in zip(numbers, rows, strict=True):
-                    grid[plan.cells[number].index] = value
-                advance(len(numbers))
-        return Effects(self._labelled(plan, grid, engine))
+        setup = self._setup_with(plan, self._setup.metric, values, dataset)
+        return self._run(plan, engine, setup)[0]
+
+    def patch_metrics(
+        self,
+        request: Asked,
+        metrics: Mapping[str, Any],
+        variant: Variant = "mlps",
+        mode: Mode = "set",
+        engine: EngineName = "fast",
+        *,
+        source: Source = "corrupt",
+        values: Mapping[Writer, Tensor] | None = None,
+        dataset: Int[Tensor, "sample pos"] | None = None,
+    ) -> dict[str, Effects]:
+        """Patch a request once and measure it in several ways.
+
+        Args:
+            request: As for `patch`, like what follows ``metrics``.
+            metrics: Metrics by the names they are to have in the result; any that an experiment
+                takes, of logits and of activations.
+            variant: What direct paths may pass through.
+            mode: What patching several receivers means.
+            engine: Which engine runs the plan.
+            source: Where patched values come from.
+            values: Values of one's own.
+            dataset: Tokens to average over.
+
+        Returns:
+            Effects by name, each as if it had been measured alone.
+
+        Raises:
+            MetricError: No metric at all, or one that does not fit the prompts or the model.
+
+        Example:
+            >>> exp.patch_metrics(
+            ...     "head -> 23.3.q@end => logits",
+            ...     {"answer": task.metric, "looks at IO": cg.AttentionTo("23.3", "IO")},
+            ... )  # doctest: +SKIP
+        """
+        plan = self.plan(request, variant, mode, source=source)
+        problems = Problems()
+        readout = bind_metrics(metrics, self.prompts, problems)
+        problems.raise_if_any(f"cannot measure {str(plan.request)!r}")
+        assert readout is not None
+        setup = self._setup_with(plan, readout, values, dataset)
+        return dict(zip(metrics, self._run(plan, engine, setup), strict=True))
 
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:
         """Return what the fast engine would really run for a request; costs no forward pass."""
-        return self._engine("fast").schedule(self.plan(request, variant, mode))
+        plan = self.plan(request, variant, mode)
+        return self._engine("fast", self._setup).schedule(plan)
 
     def compare(
         self,
@@ -299,50 +334,69 @@ class Experiment:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _engine(
+    def _setup_with(
         self,
-        name: EngineName,
-        values: Mapping[Writer, Tensor] | None = None,
-        dataset: Int[Tensor, "sample pos"] | None = None,
-    ) -> Any:
-        """Return an engine; those without values of their own are kept with their recordings."""
-        if values is None and dataset is None:
+        plan: Plan,
+        readout: Readout,
+        values: Mapping[Writer, Tensor] | None,
+        dataset: Int[Tensor, "sample pos"] | None,
+    ) -> Setup:
+        """Return what a plan is run on, checked: this experiment, or one that differs a little."""
+        setup = self._setup
+        d_vocab = int(self.model.cfg.d_vocab)
+        check_values(plan, values, dataset, n_pos=setup.n_pos, d_vocab=d_vocab)
+        check_readable(plan, readout, self.model)
+        if values is None and dataset is None and readout is setup.metric:
+            return setup
+        return replace(setup, metric=readout, given=dict(values or {}), dataset=dataset)
+
+    def _run(self, plan: Plan, engine: EngineName, setup: Setup) -> list[Effects]:
+        """Run a plan and return its effects by each of the metrics."""
+        if engine not in ENGINES:
+            raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
+        chosen, fast = self._engine(engine, setup), self._engine("fast", setup)
+        width = len(setup.metric.parts) * setup.n_prompts
+        grid = np.full((*plan.shape, width), np.nan)
+        with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
+            for numbers, measured in chosen.run(plan):
+                rows = measured.double().cpu().numpy()
+                for number, value in zip(numbers, rows, strict=True):
+                    grid[plan.cells[number].index] = value
+                advance(len(numbers))
+        if setup.metric is self._setup.metric:
+            found = [[grid], [self.clean_metric], [self.corrupt_metric]]
+        else:
+            runs = (torch.from_numpy(grid), fast.clean_metric, fast.corrupt_metric)
+            found = [
+                [part.numpy() for part in setup.metric.split(one.double().cpu())] for one in runs
+            ]
+        names = [part.name for part in setup.metric.parts]
+        return [
+            labelled(
+                plan,
+                *measured,
+                engine=engine,
+                metric=metric,
+                model=self.model,
+                shape=self.graph.shape,
+            )
+            for metric, *measured in zip(names, *found, strict=True)
+        ]
+
+    def _engine(self, name: EngineName, setup: Setup) -> Any:
+        """Return an engine; those of the experiment itself are kept with their recordings."""
+        if setup is self._setup:
             if name not in self._engines:
-                self._engines[name] = self._new_engine(name, self._setup)
+                self._engines[name] = self._new_engine(name, setup)
             return self._engines[name]
-        setup = replace(self._setup, given=dict(values or {}), dataset=dataset)
         if name == "fast":
-            return self._engine("fast").with_setup(setup)
+            return self._engine("fast", self._setup).with_setup(setup)
         return self._new_engine(name, setup)
 
     def _new_engine(self, name: EngineName, setup: Setup) -> Any:
         if name == "reference":
             return ReferenceEngine(setup)
         return FastEngine(setup, memory_budget=self._budget, self_check=self._self_check)
-
-    def _labelled(self, plan: Plan, grid: np.ndarray[Any, Any], engine: str) -> xr.Dataset:
-        dims = tuple(axis.dim for axis in plan.axes)
-        cfg = self.model.cfg
-        attrs = {
-            "request": str(plan.request),
-            "variant": str(plan.variant),
-            "mode": plan.mode,
-            "source": plan.source,
-            "engine": engine,
-            "metric": self._setup.metric.name,
-            "model": str(getattr(cfg, "model_name", "") or type(self.model).__name__),
-            "shape": json.dumps(asdict(self.graph.shape)),
-            "n_prompts": self._setup.n_prompts,
-        }
-        return xr.Dataset(
-            {
-                "patched": ((*dims, "prompt"), grid),
-                "clean": (("prompt",), self.clean_metric),
-                "corrupt": (("prompt",), self.corrupt_metric),
-            },
-            coords={axis.dim: list(axis.values) for axis in plan.axes},
-            attrs=attrs,
-        )
 
     def __repr__(self) -> str:
         setup = self._setup

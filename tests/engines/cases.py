@@ -17,7 +17,7 @@ from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.graph import ModelGraph
-from circuitgraph.metrics import AnyMetric, KLDivergence, LogitDiff, LogProb, Metric, Prompts
+from circuitgraph.metrics import AnyMetric, KLDivergence, LogitDiff, LogProb, Prompts, Readout
 from circuitgraph.plan import Plan
 from tests import models
 from tests.engines.asking import oracle_logits
@@ -138,7 +138,7 @@ def make_setup(
         there = {}
     lengths = here["end"] + 1 if "end" in here else torch.full((n_prompts,), n_pos)
     prompts = Prompts(n_prompts, n_pos, D_VOCAB, here, lengths)
-    bound: Metric = metric.bind(prompts)
+    bound = Readout((metric.bind(prompts),), prompts)
     table = PositionTable(n_prompts, n_pos, here, there)
     return Setup(bridge, ModelGraph.from_model(bridge), clean, corrupt, bound, table)
 
@@ -150,7 +150,7 @@ def rows_of(setup: Setup, rows: slice) -> Setup:
         setup,
         clean=setup.clean[rows],
         corrupt=setup.corrupt[rows],
-        metric=AnyMetric(everything),
+        metric=Readout((AnyMetric(everything),), setup.metric.prompts),
         positions=PositionTable(
             len(setup.clean[rows]),
             setup.n_pos,

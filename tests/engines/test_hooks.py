@@ -15,7 +15,7 @@ from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
-from circuitgraph.metrics import AnyMetric
+from circuitgraph.metrics import AnyMetric, Readout
 from tests.engines.cases import METRICS, MODELS, N_POS, case, make_setup, run
 
 ENGINES = {"reference": ReferenceEngine, "fast": FastEngine}
@@ -68,7 +68,7 @@ def nothing_left_on(bridge: Any) -> Iterator[None]:
 
 def setup_of(model: str, metric: Any) -> Setup:
     setup = case(model).setup
-    return replace(setup, metric=metric)
+    return replace(setup, metric=Readout((metric,), setup.metric.prompts))
 
 
 # -- after a run, and after one that failed --------------------------------------------------------

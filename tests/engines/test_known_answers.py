@@ -11,7 +11,7 @@ from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.graph import ModelGraph
-from circuitgraph.metrics import AnyMetric
+from circuitgraph.metrics import AnyMetric, Prompts, Readout
 from circuitgraph.nodes import Edge, Embed, Head, Logits
 from tests.engines.asking import oracle_node, oracle_port
 from tests.engines.cases import close, run
@@ -24,7 +24,10 @@ ENGINES = {"reference": ReferenceEngine, "fast": FastEngine}
 def setup_of(bridge: Any, clean: Tensor, corrupt: Tensor, metric: Any) -> Setup:
     table = PositionTable(*clean.shape, {})
     graph = ModelGraph.from_model(bridge)
-    return Setup(bridge, graph, clean, corrupt, AnyMetric(metric), table)
+    lengths = torch.full((len(clean),), clean.shape[1])
+    prompts = Prompts(*clean.shape, int(bridge.cfg.d_vocab), {}, lengths)
+    readout = Readout((AnyMetric(metric),), prompts)
+    return Setup(bridge, graph, clean, corrupt, readout, table)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -139,7 +139,7 @@ def test_the_clean_values_change_nothing(engine: str) -> None:
     )
     plan = compile_request(one.graph, "[embed, 0.1, mlp0] -> logits", source="given")
     found = run(made, plan)
-    clean = one.reference.measure(one.reference.clean_logits)
+    clean = one.reference.measure(one.reference.clean.logits)
     assert close(found, clean.expand_as(found))
 
 

@@ -13,11 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.engines.fast.state import State
+from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.calls import FixedKeys, adapt_call
+from circuitgraph.lens.hooks import caught, unseen
 from circuitgraph.nodes import Head, Port, PortName
 
-__all__ = ["Override", "attend"]
+__all__ = ["Override", "attend", "clean_prefix", "seen_in_attention"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,37 @@ def attend(
         split = state.blocks.split(found)
         state.blocks.split(z)[rows, :, :, heads] = split[numbers, :, :, heads]
     return z
+
+
+def seen_in_attention(
+    state: State,
+    layer: int,
+    hidden: Float[Tensor, "row prompt pos d_model"],
+    overrides: Sequence[Override],
+    streams: Float[Tensor, "stream prompt pos d_model"] | None,
+    name: str,
+) -> Float[Tensor, "row*prompt head query key"]:
+    """Return what a hook with a head axis sees, of every head as its own ports make it.
+
+    Args:
+        state: The experiment.
+        layer: Which layer.
+        hidden: What the rows' unpatched ports read.
+        overrides: Ports that read something else.
+        streams: What those ports read.
+        name: The hook: of attention patterns or scores, ``[prompt head query key]``.
+    """
+    passes = _plan_passes(state, len(hidden), overrides, live=True)
+    with caught(state.setup.model, name) as catch:
+        _run_passes(state, layer, hidden, passes, streams, 0)
+    if not catch.values:
+        raise HookError(unseen(name))
+    seen = catch.value.unflatten(0, (len(passes), state.n_prompts))
+    rows = seen[: len(hidden)]
+    for number, one in enumerate(passes):
+        for head in one.heads or ():
+            rows[one.row][:, head] = seen[number][:, head]
+    return rows.flatten(0, 1)
 
 
 def _plan_passes(

@@ -2,26 +2,31 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitgraph.engines.fast.measure import run_measure
+from circuitgraph.engines.fast.activations import read_activations
+from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
+from circuitgraph.engines.fast.stack import JobStack
 from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
+from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.hooks import caught
 from circuitgraph.lens.record import Recording, record
-from circuitgraph.lens.traits import Traits, find_traits
+from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.plan import Plan, ReplaceSenders
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
@@ -135,29 +140,66 @@ class FastEngine:
         return ReferenceEngine(self.setup)
 
     @cached_property
-    def clean_metric(self) -> Float[Tensor, "prompt"]:
+    def clean_metric(self) -> Float[Tensor, "value"]:
         """The metric on the clean prompts."""
         if self.traits.problems:
             return self.reference.clean_metric
-        return self._metric_of(self.state.final)
+        return self._metric_of(self.state.final, self.setup.clean)
 
     @cached_property
-    def corrupt_metric(self) -> Float[Tensor, "prompt"]:
+    def corrupt_metric(self) -> Float[Tensor, "value"]:
         """The metric on the corrupt prompts."""
         if self.traits.problems:
             return self.reference.corrupt_metric
         final = self.state.corrupt.final
         assert final is not None
-        return self._metric_of(final)
+        return self._metric_of(final, self.setup.corrupt)
 
-    def _metric_of(self, final: Tensor) -> Tensor:
+    def _metric_of(self, final: Tensor, tokens: Tensor) -> Tensor:
         """Return the metric of a recorded run, measured just as patched runs are."""
         state = self.state
         change = final.to(state.delta_dtype) - state.final.to(state.delta_dtype)
         read = self.setup.metric.read
         picked = change[None] if read is None else change[state.rows, read[:, None]][None]
         with torch.no_grad():
-            return measure_rows(state, picked)[0]
+            values = measure_rows(state, picked)
+            seen = self.activations(tokens)
+            return with_activations(state, values, {n: v[None] for n, v in seen.items()})[0]
+
+    def activations(self, tokens: Int[Tensor, "prompt pos"]) -> dict[str, Tensor]:
+        """Return what a metric reads besides logits when the model runs as it is, by hook."""
+        sites, model = self.state.sites, self.setup.model
+        if not sites:
+            return {}
+        with ExitStack() as opened, torch.no_grad():
+            catches = {
+                name: opened.enter_context(caught(model, site.name)) for name, site in sites.items()
+            }
+            model(tokens, return_type="logits")
+        return {
+            name: catch.value.reshape(*tokens.shape, -1) if catch.value.ndim == 2 else catch.value
+            for name, catch in catches.items()
+        }
+
+    @cached_property
+    def unreadable(self) -> str:
+        """Why an activation that a metric reads cannot be replayed; empty where all can.
+
+        The clean run's activations are made by replay and compared with the model's own.
+        """
+        state = self.state
+        stack = JobStack(state, (), {}, 0)
+        change = torch.zeros_like(state.final, dtype=state.delta_dtype)[None]
+        own = self.activations(self.setup.clean)
+        for name, site in state.sites.items():
+            with torch.no_grad():
+                try:
+                    found = read_activations(stack, change, site.layer)[name][0]
+                except HookError:
+                    return f"the hook at {name} does not fire when its block is replayed"
+            if found.shape != own[name].shape or not close(found, own[name]):
+                return f"replaying a block does not give the model's own activation at {name}"
+        return ""
 
     # -- running --------------------------------------------------------------------------------
 
@@ -167,7 +209,7 @@ class FastEngine:
             self._last = make_schedule(plan, self.passes)
         return self._last
 
-    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell prompt"]]]:
+    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
         """Yield numbers of cells in the plan and their metric, per prompt, as they come.
 
         Warns:
@@ -178,7 +220,7 @@ class FastEngine:
             warnings.warn(
                 f"the reference engine runs {str(plan.request)!r}: {reason}",
                 ReplayWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             yield from self.reference.run(plan)
             return
@@ -200,7 +242,9 @@ class FastEngine:
                     return "mode 'replace' recomputes nodes between sender and receiver"
                 if isinstance(op, ReplaceSenders) and not self.traits.additive:
                     return "mode 'replace' on blocks that do not add what their parts write"
-        return ""
+                if isinstance(op, ReplaceSenders) and self.state.sites:
+                    return "mode 'replace' with a metric of an activation"
+        return self.unreadable if self.state.sites else ""
 
     def batches(self, plan: Plan) -> Iterator[range]:
         """Yield ranges of cells whose recorded changes fit into the memory budget together."""
@@ -215,7 +259,7 @@ class FastEngine:
             yield range(first, min(len(plan.cells), first + step))
             first += step
 
-    def run_schedule(self, schedule: Schedule) -> Float[Tensor, "cell prompt"]:
+    def run_schedule(self, schedule: Schedule) -> Float[Tensor, "cell value"]:
         """Return the metric of every cell of a schedule."""
         outputs: dict[int, Outputs] = {}
         measured = self.state.final.new_zeros(0)
@@ -241,7 +285,7 @@ CELLS_PER_CHANGE = 8
 
 def run_read_out(
     state: State, stage: Stage, outputs: dict[int, Outputs]
-) -> Float[Tensor, "job prompt"]:
+) -> Float[Tensor, "job value"]:
     """Return the metric of every job whose change has arrived at the logits."""
     changes = []
     read = state.setup.metric.read

@@ -14,7 +14,7 @@ LOGITS_AT_ONCE = 2**27
 
 def measure_rows(
     state: State, change: Float[Tensor, "row prompt read d_model"]
-) -> Float[Tensor, "row prompt"]:
+) -> Float[Tensor, "row value"]:
     """Return the metric where the residual stream after the last block changes by ``change``.
 
     Args:
@@ -23,6 +23,8 @@ def measure_rows(
     """
     d_vocab = int(state.blocks.model.cfg.d_vocab)
     metric = state.setup.metric
+    if not metric.metrics:
+        return change.new_zeros(len(change), 0)
     per_row = change.shape[1] * change.shape[2] * (1 if few_tokens(state) else d_vocab)
     most = max(1, LOGITS_AT_ONCE // per_row)
     clean = logits_read(state, torch.zeros_like(change[:1]))[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.hooks import HookSite, find_hook
 from circuitgraph.lens.record import LayerRecord, Recording
 from circuitgraph.lens.traits import Traits
 from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
@@ -79,6 +80,12 @@ class State:
     clean: Recording
     corrupt: Recording
     traits: Traits
+
+    @cached_property
+    def sites(self) -> dict[str, HookSite]:
+        """Where the hooks sit whose activations a metric reads, by the name it gives them."""
+        model = self.setup.model
+        return {one.hook: find_hook(model, one.hook) for one in self.setup.metric.activations}
 
     @property
     def n_prompts(self) -> int:

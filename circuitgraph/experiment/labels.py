@@ -1,0 +1,60 @@
+"""Putting names to numbers."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from circuitgraph.effects import Effects
+from circuitgraph.graph import ModelShape
+from circuitgraph.plan import Plan
+
+__all__ = ["labelled"]
+
+Values = np.ndarray[Any, Any]
+
+
+def labelled(
+    plan: Plan,
+    grid: Values,
+    clean: Values,
+    corrupt: Values,
+    *,
+    engine: str,
+    metric: str,
+    model: Any,
+    shape: ModelShape,
+) -> Effects:
+    """Return measured values as effects.
+
+    Args:
+        plan: What was run.
+        grid: The metric of every patched run, ``[*axes prompt]``.
+        clean: The metric of the clean run, ``[prompt]``.
+        corrupt: The metric of the corrupt run, ``[prompt]``.
+        engine: Which engine ran the plan.
+        metric: What the metric is called.
+        model: The model, for its name.
+        shape: Its shape.
+    """
+    attrs = {
+        "request": str(plan.request),
+        "variant": str(plan.variant),
+        "mode": plan.mode,
+        "source": plan.source,
+        "engine": engine,
+        "metric": metric,
+        "model": str(getattr(model.cfg, "model_name", "") or type(model).__name__),
+        "shape": json.dumps(asdict(shape)),
+        "n_prompts": len(clean),
+    }
+    dims = tuple(axis.dim for axis in plan.axes)
+    values = {
+        "patched": ((*dims, "prompt"), grid),
+        "clean": (("prompt",), clean),
+        "corrupt": (("prompt",), corrupt),
+    }
+    coords = {axis.dim: list(axis.values) for axis in plan.axes}
+    return Effects(xr.Dataset(values, coords=coords, attrs=attrs))

@@ -1,0 +1,73 @@
+"""Fitting metrics to the prompts, and to the run that a plan measures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from circuitgraph.errors import (
+    CircuitGraphError,
+    MetricError,
+    Problems,
+    RequestError,
+    UnsupportedError,
+)
+from circuitgraph.lens.hooks import HookSite, find_hook
+from circuitgraph.metrics import Activation, Prompts, Readout, as_metric
+from circuitgraph.nodes import MLP, Head, Logits
+from circuitgraph.plan import Plan, Run
+
+__all__ = ["bind_metrics", "check_readable"]
+
+
+def bind_metrics(
+    metrics: Mapping[str, Any], prompts: Prompts, problems: Problems
+) -> Readout | None:
+    """Return metrics fitted to the prompts, or note what is wrong with each and return None."""
+    bound, before = [], len(problems.found)
+    if not metrics:
+        problems.add(MetricError("no metric is given: name one or more, such as {'answer': ...}"))
+    for metric in metrics.values():
+        try:
+            bound.append(as_metric(metric).bind(prompts))
+        except MetricError as error:
+            problems.add(error)
+        except ValueError as error:
+            problems.add(MetricError(str(error)))
+    return Readout(tuple(bound), prompts) if len(problems.found) == before else None
+
+
+def check_readable(plan: Plan, readout: Readout, model: Any) -> None:
+    """Raise where a metric reads an activation that the measured run does not change or make.
+
+    Raises:
+        RequestError: A request that ends in ``-> logits``: nothing before the logits changes.
+        UnsupportedError: A hook inside the attention or the MLP whose own port is patched.
+    """
+    problems = Problems()
+    for metric in readout.activations:
+        site = find_hook(model, metric.hook)
+        # A sweep's cells are alike but for the nodes: one of each problem is enough.
+        found = {str(p): p for cell in plan.cells if (p := _problem(cell.runs[-1], metric, site))}
+        for problem in list(found.values())[:1]:
+            problems.add(problem)
+    problems.raise_if_any(f"cannot measure {str(plan.request)!r}")
+
+
+def _problem(run: Run, metric: Activation, site: HookSite) -> CircuitGraphError | None:
+    nodes = [op.port.node for op in run.ports]
+    if nodes and all(isinstance(node, Logits) for node in nodes) and not run.patched:
+        return RequestError(
+            f"{metric.name!r} reads {metric.hook}, but in a request that ends in `-> logits` only "
+            "what the logits read is patched: end it in `=> logits` to let the rest of the model "
+            "answer, or measure the logits"
+        )
+    kinds = {"attention": Head, "mlp": MLP}
+    kind = kinds.get(site.part)
+    patched = [node for node in nodes if kind and isinstance(node, kind)]
+    for node in patched:
+        if getattr(node, "layer", None) == site.layer:
+            return UnsupportedError(
+                f"{metric.name!r} reads {metric.hook} inside {node}, whose own port is patched: a "
+                "port is patched for one node by itself, so there is no one such activation; read "
+                "hook_pattern or hook_attn_scores, or anything from the node's value on"
+            )
+    return None

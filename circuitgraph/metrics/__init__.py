@@ -1,0 +1,34 @@
+"""From logits, or from any activation, to one number per prompt, and what of them that needs.
+
+Knows nothing of engines.
+"""
+
+from circuitgraph.metrics.activations import Activation, AttentionTo
+from circuitgraph.metrics.answers import (
+    Accuracy,
+    KLDivergence,
+    LogitDiff,
+    LogProb,
+    Probability,
+    Rank,
+)
+from circuitgraph.metrics.base import Metric, Prompts, Unbound
+from circuitgraph.metrics.function import AnyMetric, as_metric
+from circuitgraph.metrics.readout import Readout
+
+__all__ = [
+    "Accuracy",
+    "Activation",
+    "AnyMetric",
+    "AttentionTo",
+    "KLDivergence",
+    "LogProb",
+    "LogitDiff",
+    "Metric",
+    "Probability",
+    "Prompts",
+    "Rank",
+    "Readout",
+    "Unbound",
+    "as_metric",
+]
