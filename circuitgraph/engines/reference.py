@@ -265,7 +265,7 @@ class ReferenceEngine:
             patched = {port: read for port, read in ports.items() if _in_layer(port.node, layer)}
             if heads or patched:
                 name = value_name(self.setup.model, Head(layer, 0))
-                hooks.append((name, self.heads_hook(layer, heads, patched, live)))
+                hooks.append((name, self.heads_hook(heads, patched, live)))
         for port in {*keep_ports, *ports}:
             hooks.append((point_name(self.setup.model, port, self.graph.shape.parallel), see(port)))
         for port, read in ports.items():
@@ -347,7 +347,6 @@ class ReferenceEngine:
 
     def heads_hook(
         self,
-        layer: int,
         writes: Mapping[Writer, Edit],
         ports: Mapping[Port, Live],
         live: Mapping[Port, Tensor],
