@@ -75,6 +75,10 @@ class ReferenceEngine:
         self._patched_head: int | None = None
         self._patterns = 0
 
+    def parts(self, plan: Plan) -> Iterator[tuple[slice, "ReferenceEngine"]]:  # noqa: ARG002
+        """Yield this engine, with all of the prompts."""
+        yield slice(0, self.setup.n_prompts), self
+
     def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
         """Yield numbers of cells in the plan and their metric, per prompt: one cell at a time."""
         for number, cell in enumerate(plan.cells):

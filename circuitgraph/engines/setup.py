@@ -1,7 +1,7 @@
 """What an engine needs to know of an experiment: prompts, positions, metric, patched values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -98,6 +98,34 @@ class Setup:
     positions: PositionTable
     given: Mapping[Writer, Tensor] = field(default_factory=dict)
     dataset: Int[Tensor, "sample sample_pos"] | None = None
+
+    def of_prompts(self, rows: slice) -> "Setup":
+        """Return the same experiment on some of its prompts.
+
+        Only where `Readout.of_prompts` can cut up the metric.
+        """
+        metric = self.metric.of_prompts(rows)
+        assert metric is not None
+        table = self.positions
+        given = {
+            node: value[rows] if value.ndim > 2 and len(value) == self.n_prompts else value
+            for node, value in self.given.items()
+        }
+        positions = PositionTable(
+            n_prompts=len(self.clean[rows]),
+            n_pos=table.n_pos,
+            clean={name: index[rows] for name, index in table.clean.items()},
+            corrupt={name: index[rows] for name, index in table.corrupt.items()},
+            device=table.device,
+        )
+        return replace(
+            self,
+            clean=self.clean[rows],
+            corrupt=self.corrupt[rows],
+            metric=metric,
+            positions=positions,
+            given=given,
+        )
 
     @property
     def n_prompts(self) -> int:

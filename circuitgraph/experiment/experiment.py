@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitgraph.compiler import compile as compile_request
 from circuitgraph.effects import Comparison, Effects
-from circuitgraph.engines.fast import FastEngine
+from circuitgraph.engines.fast import ChunkedEngine, FastEngine, prompts_at_once
 from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
@@ -62,7 +62,8 @@ class Experiment:
         corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere.
         lengths: Real length of each prompt, where tokens are padded.
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
-            fraction of what is free on the device.
+            fraction of what is free on the device. Prompts whose recordings would take more than a
+            quarter of it are run in parts, each recorded anew for every request.
         self_check: Whether the fast engine first proves on two prompts that it can replay this
             model exactly. Without it, nothing that saves work in most models is taken for granted.
         allow_no_difference: Whether clean and corrupt may measure the same; normalised effects are
@@ -355,14 +356,16 @@ class Experiment:
         if engine not in ENGINES:
             raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
         chosen, fast = self._engine(engine, setup), self._engine("fast", setup)
-        width = len(setup.metric.parts) * setup.n_prompts
-        grid = np.full((*plan.shape, width), np.nan)
+        n_metrics, n_prompts = len(setup.metric.parts), setup.n_prompts
+        grid = np.full((*plan.shape, n_metrics, n_prompts), np.nan)
         with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
-            for numbers, measured in chosen.run(plan):
-                rows = measured.double().cpu().numpy()
-                for number, value in zip(numbers, rows, strict=True):
-                    grid[plan.cells[number].index] = value
-                advance(len(numbers))
+            for prompts, part in chosen.parts(plan):
+                for numbers, measured in part.run(plan):
+                    values = measured.unflatten(1, (n_metrics, -1)).double().cpu().numpy()
+                    for number, value in zip(numbers, values, strict=True):
+                        grid[plan.cells[number].index][:, prompts] = value
+                    advance(len(numbers) * values.shape[-1] / n_prompts)
+        grid = grid.reshape(*plan.shape, n_metrics * n_prompts)
         if setup.metric is self._setup.metric:
             found = [[grid], [self.clean_metric], [self.corrupt_metric]]
         else:
@@ -396,6 +399,11 @@ class Experiment:
     def _new_engine(self, name: EngineName, setup: Setup) -> Any:
         if name == "reference":
             return ReferenceEngine(setup)
+        at_once = prompts_at_once(setup, self._budget)
+        if at_once < setup.n_prompts:
+            return ChunkedEngine(
+                setup, at_once, memory_budget=self._budget, self_check=self._self_check
+            )
         return FastEngine(setup, memory_budget=self._budget, self_check=self._self_check)
 
     def __repr__(self) -> str:

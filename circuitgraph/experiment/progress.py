@@ -11,8 +11,8 @@ __all__ = ["progress_bar"]
 @contextmanager
 def progress_bar(
     what: str, total: int, show: bool | None = None
-) -> Iterator[Callable[[int], None]]:
-    """Show progress while the body runs; it calls what it is given with the number of steps done.
+) -> Iterator[Callable[[float], None]]:
+    """Show progress while the body runs; it says how many steps more are done.
 
     Args:
         what: What is being done.

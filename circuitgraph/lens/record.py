@@ -203,8 +203,9 @@ def _watch_block(  # noqa: C901  # a list of hooks, one after another
     def keep_output(name: str, form: str | None = None) -> Callable[..., None]:
         def hook(_: Any, __: Any, ___: Any, output: Any) -> None:
             layer = recording.layers[number]
-            value = first_tensor(output).clone()
-            setattr(layer, name, value.reshape(*layer.resid.shape[:2], -1))
+            if name in keep:
+                value = first_tensor(output).clone()
+                setattr(layer, name, value.reshape(*layer.resid.shape[:2], -1))
             if form is not None:
                 layer.call = replace(layer.call, **{form: _without_tensors(output)})
 

@@ -43,6 +43,12 @@ class _Answered:
             position=prompts.position(self.position, self.name),
         )
 
+    def of_prompts(self, rows: slice) -> Metric:
+        """Return the bound metric of some of the prompts."""
+        assert isinstance(self.answer, Tensor)
+        assert isinstance(self.position, Tensor)
+        return replace(self, answer=self.answer[rows], position=self.position[rows])
+
     def _pick(self, logits: Tensor) -> Tensor:
         assert isinstance(self.answer, Tensor)
         index = self.answer.expand(logits.shape[:-1])[..., None]
@@ -106,6 +112,13 @@ class LogitDiff:
                 f"({int(correct[same[0]])}) in prompt {int(same[0])}"
             )
         return LogitDiff(correct, incorrect, prompts.position(self.position, "LogitDiff"))
+
+    def of_prompts(self, rows: slice) -> Metric:
+        """Return the bound metric of some of the prompts."""
+        assert isinstance(self.correct, Tensor)
+        assert isinstance(self.incorrect, Tensor)
+        assert isinstance(self.position, Tensor)
+        return LogitDiff(self.correct[rows], self.incorrect[rows], self.position[rows])
 
     def measure(self, logits: Tensor, clean: Tensor | None = None) -> Tensor:
         """Return correct minus incorrect, from logits of those two tokens."""
@@ -180,6 +193,11 @@ class KLDivergence:
     def bind(self, prompts: Prompts) -> Metric:
         """Return the metric fitted to the prompts."""
         return KLDivergence(prompts.position(self.position, "KLDivergence"))
+
+    def of_prompts(self, rows: slice) -> Metric:
+        """Return the bound metric of some of the prompts."""
+        assert isinstance(self.position, Tensor)
+        return KLDivergence(self.position[rows])
 
     def measure(self, logits: Tensor, clean: Tensor | None = None) -> Tensor:
         """Return one divergence per prompt."""

@@ -1,7 +1,7 @@
 """What a metric is, before and after it has met the prompts."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -82,6 +82,15 @@ class Prompts:
     dtype: torch.dtype = torch.float32
     hooks: Collection[str] = ()
     n_heads: int = 0
+
+    def of_prompts(self, rows: slice) -> "Prompts":
+        """Return the same of some of the prompts."""
+        return replace(
+            self,
+            n_prompts=len(self.lengths[rows]),
+            positions={name: index[rows] for name, index in self.positions.items()},
+            lengths=self.lengths[rows],
+        )
 
     def position(self, position: Position, metric: str) -> Int[Tensor, "prompt"]:
         """Return one index per prompt."""

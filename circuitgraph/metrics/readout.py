@@ -107,6 +107,20 @@ class Readout:
             return logits[..., column : column + metric.tokens.shape[1]]
         return logits.gather(-1, metric.tokens.expand(*logits.shape[:-1], -1))
 
+    def of_prompts(self, rows: slice) -> "Readout | None":
+        """Return what is measured of some prompts; None where that cannot be told.
+
+        A metric of one's own takes part if it has such a method too.
+        """
+        parts = []
+        for part in self.parts:
+            cut = getattr(part, "of_prompts", None)
+            if cut is None:
+                return None
+            parts.append(cut(rows))
+        prompts = self.prompts.of_prompts(rows)
+        return Readout(tuple(parts), prompts)
+
     def split(self, values: Float[Tensor, "*row value"]) -> list[Float[Tensor, "*row prompt"]]:
         """Return what every part measured, in the order of `parts`.
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
-from circuitgraph.engines.fast import FastEngine
-from circuitgraph.engines.fast.memory import in_stacks, parse_budget, rows_that_fit
+import circuitgraph as cg
+from circuitgraph.compiler import compile as compile_request
+from circuitgraph.engines.fast import ChunkedEngine, FastEngine, memory, prompts_at_once
+from circuitgraph.engines.fast.memory import in_stacks, parse_budget, recording_bytes, rows_that_fit
 from circuitgraph.errors import RequestError
-from tests.engines.cases import case
+from circuitgraph.nodes import Head
+from tests.engines.cases import case, close, run
 
 CPU = torch.device("cpu")
 
@@ -25,7 +29,6 @@ CPU = torch.device("cpu")
         ("500MB", 500_000_000),
         (" 3 mib ", 3 * 2**20),
         ("1e", None),
-        (None, 2 * 2**30),
     ],
 )
 def test_budgets(text: object, amount: int | None) -> None:
@@ -34,6 +37,14 @@ def test_budgets(text: object, amount: int | None) -> None:
             parse_budget(text, CPU)  # type: ignore[arg-type]
     else:
         assert parse_budget(text, CPU) == amount  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("gibibytes", "expected"), [(64, 16), (4, 2)])
+def test_by_default_a_quarter_of_the_machine(
+    gibibytes: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_machine_memory", lambda: gibibytes * 2**30)
+    assert parse_budget(None, CPU) == expected * 2**30
 
 
 @pytest.mark.parametrize("wrong", ["", "lots", "0", 0, -5, "-1GB", "1.2.3GB", True, "2 TiB"])
@@ -71,3 +82,80 @@ def test_one_row_that_does_not_fit_is_an_error() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         list(in_stacks([1, 2], 2, run))
+
+
+# -- some prompts at a time ------------------------------------------------------------------------
+
+REQUESTS = [
+    ("head -> logits", "mlps", "set", "corrupt"),
+    ("[embed, 0.1] -> {1.0.q@end, 1.1.v} => logits", "single-pass", "add", "corrupt"),
+    ("0.1@S2 -> 1.0.k => logits", "mlps", "set", "mean"),
+    ("head => logits", "mlps", "set", "mean-position"),
+    ("0.0 -> 1.1.v -> logits", "mlps", "replace", "zero"),
+]
+
+
+@pytest.mark.parametrize("model", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("metric", ["logit diff", "log prob", "KL"])
+def test_numbers_do_not_depend_on_how_many_prompts_run_at_once(
+    model: str, size: int, metric: str
+) -> None:
+    one = case(model, metric)
+    engine = ChunkedEngine(one.setup, size)
+    for request, variant, mode, source in REQUESTS:
+        plan = compile_request(one.graph, request, variant, mode=mode, source=source, n_positions=6)
+        expected = run(one.reference, plan)
+        found = torch.full_like(expected, torch.nan)
+        for prompts, part in engine.parts(plan):
+            found[:, prompts] = run(part, plan)
+        assert close(found, expected)
+    assert close(engine.clean_metric, one.reference.clean_metric)
+    assert close(engine.corrupt_metric, one.reference.corrupt_metric)
+
+
+def test_a_small_budget_cuts_up_the_prompts_and_changes_nothing() -> None:
+    tiny = case("gpt2").tiny
+    clean, corrupt = tiny.tokens(7, 6, seed=1), tiny.tokens(7, 6, seed=2)
+    metrics = {
+        "difference": cg.LogitDiff([1] * 7, [2] * 7, position=5),
+        "surprise": cg.LogProb([3] * 7, position=4),
+    }
+    budget = 4 * 3 * recording_bytes(case("gpt2").setup)
+
+    def made(budget: int | None) -> cg.Experiment:
+        return cg.Experiment(
+            tiny.bridge, clean, corrupt, metrics["difference"], memory_budget=budget
+        )
+
+    whole, parts = made(None), made(budget)
+    assert [rows for rows, _ in parts._engine("fast", parts._setup).parts()] == [
+        slice(0, 3),
+        slice(3, 6),
+        slice(6, 7),
+    ]
+    for one, other in zip(
+        whole.patch_metrics("head -> 1.0.q => logits", metrics).values(),
+        parts.patch_metrics("head -> 1.0.q => logits", metrics).values(),
+        strict=True,
+    ):
+        assert np.allclose(
+            one.data["patched"], other.data["patched"], rtol=0, atol=1e-9, equal_nan=True
+        )
+        assert np.allclose(
+            one.data["clean"], other.data["clean"], rtol=0, atol=1e-9, equal_nan=True
+        )
+    values = {Head(0, 1): torch.randn(7, 6, tiny.bridge.cfg.d_head, dtype=torch.float64)}
+    asked = {"request": "0.1 => logits", "source": "given", "values": values}
+    assert np.allclose(
+        whole.patch(**asked).data["patched"],
+        parts.patch(**asked).data["patched"],
+        atol=1e-9,
+        equal_nan=True,
+    )
+
+
+def test_a_function_of_all_logits_is_never_cut_up() -> None:
+    one = case("gpt2", "everything")
+    assert prompts_at_once(one.setup, 1) == one.setup.n_prompts
+    assert prompts_at_once(case("gpt2", "logit diff").setup, 1) == 1

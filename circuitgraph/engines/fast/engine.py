@@ -14,7 +14,7 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.activations import read_activations
 from circuitgraph.engines.fast.measure import run_measure, with_activations
-from circuitgraph.engines.fast.memory import parse_budget
+from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
@@ -37,6 +37,10 @@ UNCHECKED = Traits(
     additive=False, plain_readout=False, heads_apart=False, sliceable=False, causal=False
 )
 """Where nothing was tried out, nothing is taken for granted: right on every model, but slower."""
+
+
+REPLAYED = ("mid", "q", "k", "v", "z", "mlp", "keys", "values")
+"""What of the clean run is needed to replay its parts."""
 
 
 _KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Any, Traits]] = WeakKeyDictionary()
@@ -124,14 +128,12 @@ class FastEngine:
         setup = self.setup
         n_prompts = setup.n_prompts
         at = torch.zeros_like(setup.clean[:, :1])
-        weight = next(setup.model.parameters())
-        width = 12 * int(setup.model.cfg.d_model) * len(self.blocks) * weight.element_size()
-        if 2 * setup.clean.numel() * width <= self.budget // 4:
+        if n_prompts * recording_bytes(setup) <= self.budget // 4:
             both = torch.cat([setup.clean, setup.corrupt])
-            found = record(setup.model, both, read=at.repeat(2, 1))
+            found = record(setup.model, both, read=at.repeat(2, 1), fields=REPLAYED)
             corrupt = found.part(slice(n_prompts, None), ("z", "mlp"))
             return found.part(slice(0, n_prompts)), corrupt
-        clean = record(setup.model, setup.clean, read=at)
+        clean = record(setup.model, setup.clean, read=at, fields=REPLAYED)
         return clean, record(setup.model, setup.corrupt, read=at, fields=("z", "mlp"))
 
     @cached_property
@@ -209,6 +211,10 @@ class FastEngine:
             self._last = make_schedule(plan, self.passes)
         return self._last
 
+    def parts(self, plan: Plan) -> Iterator[tuple[slice, "FastEngine"]]:  # noqa: ARG002
+        """Yield this engine, with all of the prompts: see `ChunkedEngine`."""
+        yield slice(0, self.setup.n_prompts), self
+
     def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
         """Yield numbers of cells in the plan and their metric, per prompt, as they come.
 
@@ -251,7 +257,7 @@ class FastEngine:
         state = self.state
         per_change = state.n_prompts * state.n_pos * state.final.shape[-1]
         per_change *= state.delta_dtype.itemsize
-        most = max(1, self.budget // (2 * per_change))
+        most = max(1, self.budget // (4 * per_change))
         step, first = len(plan.cells), 0
         if any(len(cell.runs) > 1 for cell in plan.cells[:1]):
             step = max(most, 1) * CELLS_PER_CHANGE

@@ -1,21 +1,23 @@
 """How much memory a stack may take, and smaller stacks when there turns out to be less."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 
+from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import RequestError
 
-__all__ = ["in_stacks", "parse_budget", "rows_that_fit"]
+__all__ = ["in_stacks", "parse_budget", "recording_bytes", "rows_that_fit"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 FRACTION_FREE = 0.4
-CPU_DEFAULT = 2 * 2**30
+CPU_FRACTION, CPU_LEAST = 0.25, 2 * 2**30
 
 
 def parse_budget(budget: str | int | None, device: torch.device) -> int:
@@ -23,7 +25,7 @@ def parse_budget(budget: str | int | None, device: torch.device) -> int:
 
     Args:
         budget: Bytes, text such as ``"2GiB"`` or ``"500 MB"``, or None for a fraction of what is
-            free on the device (2 GiB on a CPU).
+            free on the device; on a CPU a quarter of the machine's memory, 2 GiB at least.
         device: Where the model lives.
 
     Raises:
@@ -38,7 +40,7 @@ def parse_budget(budget: str | int | None, device: torch.device) -> int:
             free, _ = torch.cuda.mem_get_info(device)
             cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return int((free + cached) * FRACTION_FREE)
-        return CPU_DEFAULT
+        return max(CPU_LEAST, int(_machine_memory() * CPU_FRACTION))
     if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
         return budget
     found = re.fullmatch(r"\s*([\d.]+)\s*([kmg]i?)?b?\s*", str(budget), re.IGNORECASE)
@@ -51,6 +53,23 @@ def parse_budget(budget: str | int | None, device: torch.device) -> int:
             f"memory_budget={budget!r} is no amount of memory: write bytes, '500MB' or '2GiB'"
         )
     return int(amount)
+
+
+def _machine_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # pragma: no cover  # not on every system
+        return 0
+
+
+def recording_bytes(setup: Setup) -> int:
+    """Return what the recordings of one prompt pair take: clean and corrupt, all layers."""
+    cfg, shape = setup.model.cfg, setup.graph.shape
+    d_head = int(getattr(cfg, "d_head", None) or cfg.d_model // cfg.n_heads)
+    heads, shared = shape.n_heads * d_head, shape.kv_heads * d_head
+    width = 3 * int(cfg.d_model) + 2 * heads + 4 * shared
+    size = next(setup.model.parameters()).element_size()
+    return 2 * setup.n_pos * shape.n_layers * width * size
 
 
 def rows_that_fit(budget: int, bytes_per_row: int) -> int:

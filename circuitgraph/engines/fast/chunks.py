@@ -1,0 +1,121 @@
+"""More prompts than fit into memory: some at a time, each recorded, run and forgotten."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitgraph.engines.fast.engine import FastEngine
+from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
+from circuitgraph.engines.setup import Setup
+from circuitgraph.plan import Plan
+from circuitgraph.schedule import PASSES, Schedule
+from circuitgraph.schedule import schedule as make_schedule
+
+__all__ = ["ChunkedEngine", "prompts_at_once"]
+
+
+def prompts_at_once(setup: Setup, memory_budget: str | int | None) -> int:
+    """Return how many prompts may be recorded at once: all of them where the metric needs them.
+
+    Recordings may take a quarter of the budget. A metric that is any function of all logits or of
+    an activation cannot be cut up, since what it does to other prompts is not known.
+    """
+    if setup.metric.of_prompts(slice(0, 1)) is None:
+        return setup.n_prompts
+    share = parse_budget(memory_budget, setup.clean.device) // 4
+    return max(1, min(setup.n_prompts, share // recording_bytes(setup)))
+
+
+class ChunkedEngine:
+    """Runs plans on some prompts at a time.
+
+    Every request records its prompts anew, two forward passes each; nothing is kept between.
+
+    Args:
+        setup: The experiment.
+        size: How many prompts to run at once.
+        memory_budget: As for `FastEngine`.
+        self_check: As for `FastEngine`.
+        passes: As for `FastEngine`.
+    """
+
+    name = "fast"
+
+    def __init__(
+        self,
+        setup: Setup,
+        size: int,
+        *,
+        memory_budget: str | int | None = None,
+        self_check: bool = True,
+        passes: Any = PASSES,
+    ) -> None:
+        """Prepare to run plans; nothing is run yet."""
+        self.setup = setup
+        self.size = size
+        self.passes = passes
+        self._budget = memory_budget
+        self._self_check = self_check
+
+    def with_setup(self, setup: Setup) -> "ChunkedEngine | FastEngine":
+        """Return an engine with other patched values or metrics."""
+        options: dict[str, Any] = {
+            "memory_budget": self._budget,
+            "self_check": self._self_check,
+            "passes": self.passes,
+        }
+        size = prompts_at_once(setup, self._budget)
+        if size < setup.n_prompts:
+            return ChunkedEngine(setup, min(size, self.size), **options)
+        return FastEngine(setup, **options)
+
+    def schedule(self, plan: Plan) -> Schedule:
+        """Return what would be run for a plan, on every chunk of the prompts."""
+        return make_schedule(plan, self.passes)
+
+    def parts(self, plan: Plan | None = None) -> Iterator[tuple[slice, FastEngine]]:
+        """Yield chunks of the prompts, each with an engine of its own.
+
+        Args:
+            plan: What is to be run on them: means over the prompts must still be over all of them.
+        """
+        setup = self.setup
+        if plan is not None and plan.source.startswith("mean") and setup.dataset is None:
+            setup = replace(setup, dataset=setup.corrupt)
+        for start in range(0, setup.n_prompts, self.size):
+            rows = slice(start, min(start + self.size, setup.n_prompts))
+            yield (
+                rows,
+                FastEngine(
+                    setup.of_prompts(rows),
+                    memory_budget=self._budget,
+                    self_check=self._self_check,
+                    passes=self.passes,
+                ),
+            )
+
+    @property
+    def clean_metric(self) -> Float[Tensor, "value"]:
+        """The metric on the clean prompts."""
+        return self._both[0]
+
+    @property
+    def corrupt_metric(self) -> Float[Tensor, "value"]:
+        """The metric on the corrupt prompts."""
+        return self._both[1]
+
+    @cached_property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        """The metric on clean and corrupt prompts, from one recording of each chunk."""
+        n_metrics = len(self.setup.metric.parts)
+        found = [
+            torch.stack([part.clean_metric, part.corrupt_metric]).unflatten(1, (n_metrics, -1))
+            for _, part in self.parts()
+        ]
+        clean, corrupt = torch.cat(found, dim=2).flatten(1)
+        return clean, corrupt
