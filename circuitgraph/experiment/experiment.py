@@ -355,7 +355,8 @@ class Experiment:
         """Run a plan and return its effects by each of the metrics."""
         if engine not in ENGINES:
             raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
-        chosen, fast = self._engine(engine, setup), self._engine("fast", setup)
+        fast = self._engine("fast", setup)
+        chosen = fast if engine == "fast" else self._engine(engine, setup)
         n_metrics, n_prompts = len(setup.metric.parts), setup.n_prompts
         grid = np.full((*plan.shape, n_metrics, n_prompts), np.nan)
         with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:

@@ -1,16 +1,19 @@
 """Reading an activation at one of the model's hooks while something else runs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from circuitgraph.errors import HookError
+from circuitgraph.lens.modules import Stop
 from circuitgraph.lens.names import mlp_writer
 
-__all__ = ["Caught", "HookSite", "caught", "find_hook", "unseen"]
+__all__ = ["Caught", "HookSite", "caught", "find_hook", "see", "unseen"]
 
 Part = Literal["pattern", "attention", "z", "mid", "mlp", "mlp out", "in", "out", "block", "end"]
 
@@ -104,6 +107,36 @@ class Caught:
     def see(self, value: Tensor, hook: Any) -> None:  # noqa: ARG002  # hooks are called by name
         """Keep a copy: hooks hand out tensors that the model goes on using."""
         self.values[:] = [value.detach().clone()]
+
+
+def see(
+    model: Any, tokens: Int[Tensor, "prompt pos"], sites: Mapping[str, HookSite]
+) -> dict[str, Tensor]:
+    """Run the model as it is and return what passes some hooks, ``[prompt ...]`` by name.
+
+    The run ends after the last block that has one of the hooks.
+    """
+    layers = [site.layer for site in sites.values()]
+    with ExitStack() as opened, torch.no_grad():
+        last = max((layer for layer in layers if layer is not None), default=0)
+        if None not in layers and last + 1 < len(model.blocks):
+            opened.enter_context(suppress(Stop))
+
+            def stop(*_: Any) -> None:
+                raise Stop(None)
+
+            following = model.blocks[last + 1].original_component
+            opened.callback(following.register_forward_pre_hook(stop).remove)
+        catches = {
+            name: opened.enter_context(caught(model, site.name)) for name, site in sites.items()
+        }
+        model(tokens, return_type="logits")
+    found = {}
+    for name, catch in catches.items():
+        value = catch.value
+        side_by_side = value.ndim == 2 and len(value) == tokens.numel()
+        found[name] = value.reshape(*tokens.shape, -1) if side_by_side else value
+    return found
 
 
 def unseen(name: str) -> str:

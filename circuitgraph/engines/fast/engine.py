@@ -1,15 +1,14 @@
 """The fast engine: records the prompts once, then runs schedules."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.engines.fast.activations import read_activations
@@ -24,7 +23,7 @@ from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.hooks import caught
+from circuitgraph.lens.hooks import see
 from circuitgraph.lens.record import Recording, record
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.plan import Plan, ReplaceSenders
@@ -146,7 +145,7 @@ class FastEngine:
         """The metric on the clean prompts."""
         if self.traits.problems:
             return self.reference.clean_metric
-        return self._metric_of(self.state.final, self.setup.clean)
+        return self._metric_of(self.state.final, self.own_activations[0])
 
     @cached_property
     def corrupt_metric(self) -> Float[Tensor, "value"]:
@@ -155,9 +154,9 @@ class FastEngine:
             return self.reference.corrupt_metric
         final = self.state.corrupt.final
         assert final is not None
-        return self._metric_of(final, self.setup.corrupt)
+        return self._metric_of(final, self.own_activations[1])
 
-    def _metric_of(self, final: Tensor, tokens: Tensor) -> Tensor:
+    def _metric_of(self, final: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
         """Return the metric of a recorded run, measured just as patched runs are."""
         state = self.state
         change = final.to(state.delta_dtype) - state.final.to(state.delta_dtype)
@@ -165,23 +164,21 @@ class FastEngine:
         picked = change[None] if read is None else change[state.rows, read[:, None]][None]
         with torch.no_grad():
             values = measure_rows(state, picked)
-            seen = self.activations(tokens)
             return with_activations(state, values, {n: v[None] for n, v in seen.items()})[0]
 
-    def activations(self, tokens: Int[Tensor, "prompt pos"]) -> dict[str, Tensor]:
-        """Return what a metric reads besides logits when the model runs as it is, by hook."""
-        sites, model = self.state.sites, self.setup.model
+    @cached_property
+    def own_activations(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a metric reads besides logits in the clean and in the corrupt run, by hook."""
+        sites, setup = self.state.sites, self.setup
         if not sites:
-            return {}
-        with ExitStack() as opened, torch.no_grad():
-            catches = {
-                name: opened.enter_context(caught(model, site.name)) for name, site in sites.items()
-            }
-            model(tokens, return_type="logits")
-        return {
-            name: catch.value.reshape(*tokens.shape, -1) if catch.value.ndim == 2 else catch.value
-            for name, catch in catches.items()
-        }
+            return {}, {}
+        both = torch.cat([setup.clean, setup.corrupt])
+        found = see(setup.model, both, sites)
+        n_prompts = setup.n_prompts
+        return (
+            {name: value[:n_prompts] for name, value in found.items()},
+            {name: value[n_prompts:] for name, value in found.items()},
+        )
 
     @cached_property
     def unreadable(self) -> str:
@@ -192,7 +189,7 @@ class FastEngine:
         state = self.state
         stack = JobStack(state, (), {}, 0)
         change = torch.zeros_like(state.final, dtype=state.delta_dtype)[None]
-        own = self.activations(self.setup.clean)
+        own = self.own_activations[0]
         for name, site in state.sites.items():
             with torch.no_grad():
                 try:
