@@ -1,10 +1,16 @@
 """Memory budgets: reading them, and trying again with less when the device runs out."""
 
+import functools
+import gc
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import circuitgraph as cg
 from circuitgraph.compiler import compile as compile_request
@@ -13,6 +19,7 @@ from circuitgraph.engines.fast.memory import in_stacks, parse_budget, recording_
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Head
 from tests.engines.cases import case, close, run
+from tests.engines.peak import PeakMemory
 
 CPU = torch.device("cpu")
 
@@ -159,3 +166,62 @@ def test_a_function_of_all_logits_is_never_cut_up() -> None:
     one = case("gpt2", "everything")
     assert prompts_at_once(one.setup, 1) == one.setup.n_prompts
     assert prompts_at_once(case("gpt2", "logit diff").setup, 1) == 1
+
+
+# -- the peak --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def wide_model() -> Any:
+    """A GPT-2 wide enough that tensors of the streams outweigh everything else."""
+    config = GPT2Config(n_layer=5, n_head=4, n_embd=64, vocab_size=50, n_positions=32)
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config).eval()
+    return build_bridge_from_module(model, architecture="GPT2LMHeadModel", hf_config=config)
+
+
+@pytest.mark.parametrize("times", [1, 4, 16])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "head -> logits",
+        "head -> {2.0, 2.1, 3.0, 3.1}.v => logits",
+        "head => logits",
+        "0.1 -> head.q => logits",
+        "[embed, 0.1, mlp1] -> 2.1.k -> 4.0.q => logits",
+        "head -> 4.0.q@end => logits",
+    ],
+)
+def test_the_peak_stays_within_the_budget(request_: str, times: int) -> None:
+    """From what holds the recordings of a single prompt to what holds many."""
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(0, 50, (6, 20), generator=generator)
+    corrupt = torch.randint(0, 50, (6, 20), generator=generator)
+    metric = cg.LogitDiff([1] * 6, [2] * 6)
+    whole = cg.Experiment(wide_model(), clean, corrupt, metric)
+    budget = int(4.5 * times * recording_bytes(whole._setup))
+    expected = whole.patch(request_)
+    del whole
+    gc.collect()
+    with PeakMemory() as counted:
+        exp = cg.Experiment(wide_model(), clean, corrupt, metric, memory_budget=budget)
+        found = exp.patch(request_)
+    assert budget / 20 < counted.peak <= budget
+    assert np.allclose(found.data["patched"], expected.data["patched"], atol=1e-4, equal_nan=True)
+
+
+def test_what_was_recorded_goes_with_the_engine() -> None:
+    """Nothing waits for the garbage collector: chunks of prompts would pile up."""
+    one = case("gpt2", "logit diff")
+    gc.collect()
+    gc.disable()
+    try:
+        for request in ("head -> logits", "head => logits", "0.0 -> 1.1.v -> logits"):
+            engine = FastEngine(one.setup)
+            run(engine, compile_request(one.graph, request))
+            recorded = weakref.ref(engine.state.clean.layers[0].resid)
+            del engine
+            assert recorded() is None
+    finally:
+        gc.enable()

@@ -26,6 +26,7 @@ from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.hooks import see
 from circuitgraph.lens.record import Recording, record
 from circuitgraph.lens.traits import Traits, close, find_traits
+from circuitgraph.nodes import Logits
 from circuitgraph.plan import Plan, ReplaceSenders
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
@@ -250,40 +251,49 @@ class FastEngine:
         return self.unreadable if self.state.sites else ""
 
     def batches(self, plan: Plan) -> Iterator[range]:
-        """Yield ranges of cells whose recorded changes fit into the memory budget together."""
+        """Yield ranges of cells whose recorded changes fit into a quarter of the budget."""
         state = self.state
-        per_change = state.n_prompts * state.n_pos * state.final.shape[-1]
-        per_change *= state.delta_dtype.itemsize
-        most = max(1, self.budget // (4 * per_change))
-        step, first = len(plan.cells), 0
-        if any(len(cell.runs) > 1 for cell in plan.cells[:1]):
-            step = max(most, 1) * CELLS_PER_CHANGE
-        while first < len(plan.cells):
-            yield range(first, min(len(plan.cells), first + step))
-            first += step
+        per_position = state.n_prompts * state.final.shape[-1] * state.delta_dtype.itemsize
+        at_logits = 1 if self.setup.metric.read is not None else state.n_pos
+        share = self.budget // (4 * per_position)
+        first, held, positions = 0, set[Any](), 0
+        for number, cell in enumerate(plan.cells):
+            # Cells that share a sender run share what it records.
+            recorded = {
+                (run.patched, state.point(port)): at_logits
+                if isinstance(port.node, Logits)
+                else state.n_pos
+                for run in cell.runs[:-1]
+                for port in run.recorded_ports
+            }
+            if held and positions + sum(recorded.values()) > share:
+                yield range(first, number)
+                first, held, positions = number, set(), 0
+            positions += sum(size for key, size in recorded.items() if key not in held)
+            held |= recorded.keys()
+        yield range(first, len(plan.cells))
 
     def run_schedule(self, schedule: Schedule) -> Float[Tensor, "cell value"]:
         """Return the metric of every cell of a schedule."""
         outputs: dict[int, Outputs] = {}
+        for_stacks = 3 * self.budget // 8
         measured = self.state.final.new_zeros(0)
         for number, stage in enumerate(schedule.stages):
             match stage.name:
                 case "send":
-                    outputs[number] = run_send(self.state, stage, outputs, self.budget // 2)
+                    outputs[number] = run_send(self.state, stage, outputs, for_stacks)
                 case "recompute":
-                    outputs[number] = run_recompute(self.state, stage, outputs, self.budget // 2)
+                    outputs[number] = run_recompute(
+                        self.state, stage, outputs, 3 * self.budget // 8
+                    )
                 case "measure":
-                    measured = run_measure(self.state, stage, outputs, self.budget // 2)
+                    measured = run_measure(self.state, stage, outputs, for_stacks)
                 case "read out":
                     measured = run_read_out(self.state, stage, outputs)
         jobs = schedule.stages[-1].job_of_cell
         if jobs == tuple(range(len(measured))):
             return measured
         return measured[torch.tensor(jobs, device=measured.device)]
-
-
-CELLS_PER_CHANGE = 8
-"""How many cells are reckoned to share one recorded change, for batching."""
 
 
 def run_read_out(

@@ -37,7 +37,8 @@ def run_measure(
         jobs = [stage.jobs[number] for number in numbers]
         return measure_stack(JobStack(state, jobs, outputs, start))
 
-    rows = rows_that_fit(budget, bytes_per_row(state, start))
+    n_ports = max(len(job.run.ports) for job in stage.jobs)
+    rows = rows_that_fit(budget, bytes_per_row(state, start, n_ports))
     found = torch.cat([values for _, values in in_stacks(order, rows, run)])
     return found[order_back.to(found.device)]
 
@@ -60,13 +61,13 @@ def first_position(state: State, stage: Stage, outputs: Mapping[int, Outputs]) -
     return start
 
 
-def bytes_per_row(state: State, start: int) -> int:
-    """What one row needs: its change, its attention, and what an MLP makes of it."""
+def bytes_per_row(state: State, start: int, n_ports: int) -> int:
+    """What one row needs: its change, its ports, its attention, and what an MLP makes of it."""
     cfg = state.blocks.model.cfg
     length = state.n_pos - start
     d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
     on_cpu = state.final.device.type == "cpu"
-    width = 14 * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
+    width = (14 + 5 * n_ports) * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
     scores = 4 * cfg.n_heads * length * state.n_pos
     return int(state.n_prompts * (length * width + scores) * state.delta_dtype.itemsize)
 

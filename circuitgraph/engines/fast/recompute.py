@@ -26,7 +26,8 @@ def run_recompute(
         _run_stack(state, stage, numbers, outputs, found)
 
     numbers = range(len(stage.jobs))
-    for _ in in_stacks(numbers, rows_that_fit(budget, bytes_per_row(state, 0)), run):
+    n_ports = max(len(job.run.ports) for job in stage.jobs)
+    for _ in in_stacks(numbers, rows_that_fit(budget, bytes_per_row(state, 0, n_ports)), run):
         pass
     return found
 

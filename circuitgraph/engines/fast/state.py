@@ -12,7 +12,7 @@ from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.hooks import HookSite, find_hook
-from circuitgraph.lens.record import LayerRecord, Recording
+from circuitgraph.lens.record import LayerRecord, Recording, record
 from circuitgraph.lens.traits import Traits
 from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
 from circuitgraph.plan import FromRun, FromSource, PatchWrite
@@ -186,18 +186,16 @@ class State:
     @cached_property
     def sources(self) -> SourceValues:
         """Values to patch in, by source and node."""
-        return SourceValues(self.setup, self._writes_of)
+        # Without a reference to this state, so that its tensors go when it does.
+        setup, blocks, corrupt = self.setup, self.blocks, self.corrupt
 
-    def _writes_of(self, tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
-        from circuitgraph.lens.record import record
+        def writes_of(tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
+            if tokens is setup.corrupt:
+                return Written(blocks, corrupt)
+            at = torch.zeros_like(tokens[:, :1])
+            return Written(blocks, record(setup.model, tokens, read=at, fields=("z", "mlp")))
 
-        if tokens is self.setup.corrupt:
-            recording = self.corrupt
-        else:
-            recording = record(
-                self.setup.model, tokens, read=torch.zeros_like(tokens[:, :1]), fields=("z", "mlp")
-            )
-        return Written(self.blocks, recording)
+        return SourceValues(setup, writes_of)
 
     def clean_value(self, node: Writer) -> Tensor:
         """Return a node's clean value."""
@@ -300,9 +298,9 @@ class Written(Mapping[Writer, Tensor]):
 
     def __iter__(self) -> Iterator[Writer]:
         yield Embed()
-        for layer, record in enumerate(self._recording.layers):
+        for layer, recorded in enumerate(self._recording.layers):
             yield from (Head(layer, head) for head in range(self._blocks.n_heads))
-            if record.mlp is not None:
+            if recorded.mlp is not None:
                 yield MLP(layer)
 
     def __len__(self) -> int:
