@@ -299,9 +299,12 @@ class Experiment:
         return dict(zip(metrics, self._run(plan, engine, setup), strict=True))
 
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:
-        """Return what the fast engine would really run for a request; costs no forward pass."""
+        """Return what the fast engine would really run for a request, and in how many stacks.
+
+        Costs no forward pass beyond the recordings.
+        """
         plan = self.plan(request, variant, mode)
-        return self._engine("fast", self._setup).schedule(plan)
+        return self._engine("fast", self._setup).described(plan)
 
     def compare(
         self,

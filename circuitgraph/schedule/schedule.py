@@ -87,11 +87,14 @@ class Schedule:
         plan: What is answered.
         stages: The steps; the last one reads the logits.
         passes: Names of the passes that made it.
+        stacks: In how many stacks each stage runs; known where the prompts and the memory budget
+            are: `Experiment.schedule` knows.
     """
 
     plan: Plan
     stages: tuple[Stage, ...]
     passes: tuple[str, ...] = ()
+    stacks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan) -> "Schedule":

@@ -22,12 +22,15 @@ def schedule_table(schedule: "Schedule") -> str:
 
     plan = schedule.plan
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, width=WIDTH)
-    for heading in ("stage", "rows", "layers", "attention live", "MLPs live", "positions"):
+    stacked = ("stacks",) if schedule.stacks else ()
+    headings = ("stage", "rows", *stacked, "layers", "attention live", "MLPs live", "positions")
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for stage in schedule.stages:
+    for number, stage in enumerate(schedule.stages):
         table.add_row(
             stage.name,
             str(len(stage.jobs)),
+            *(str(schedule.stacks[number]) for _ in stacked),
             _span([job.first // 2 for job in stage.jobs], [job.last // 2 for job in stage.jobs]),
             _layers(stage, "attention"),
             _layers(stage, "mlps"),

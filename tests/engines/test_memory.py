@@ -14,7 +14,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import circuitgraph as cg
 from circuitgraph.compiler import compile as compile_request
-from circuitgraph.engines.fast import ChunkedEngine, FastEngine, memory, prompts_at_once
+from circuitgraph.engines.fast import (
+    ChunkedEngine,
+    FastEngine,
+    measure,
+    memory,
+    prompts_at_once,
+    recompute,
+    send,
+)
 from circuitgraph.engines.fast.memory import in_stacks, parse_budget, recording_bytes, rows_that_fit
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Head
@@ -225,3 +233,38 @@ def test_what_was_recorded_goes_with_the_engine() -> None:
             assert recorded() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("times", [1, 4, 100])
+@pytest.mark.parametrize(
+    "request_", ["head -> logits", "head@end -> {2.0, 3.0}.v => logits", "0.1 -> 2.0.v -> 4.1.q"]
+)
+def test_a_schedule_tells_how_many_stacks_there_will_be(
+    request_: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(0, 50, (6, 20), generator=generator)
+    corrupt = torch.cat([clean[:, :7], (clean[:, 7:] + 1) % 50], dim=1)
+    metric = cg.LogitDiff([1] * 6, [2] * 6)
+    setup = cg.Experiment(wide_model(), clean, corrupt, metric)._setup
+    budget = int(4.5 * times * recording_bytes(setup))
+    exp = cg.Experiment(wide_model(), clean, corrupt, metric, memory_budget=budget)
+    request_ = request_ if request_.endswith("logits") else f"{request_} => logits"
+    schedule = exp.schedule(request_)
+    counted: list[int] = []
+
+    def counting(items: Any, most: int, run: Any) -> Any:
+        stacks = list(in_stacks(items, most, run))
+        counted.append(len(stacks))
+        return iter(stacks)
+
+    for room in (send, recompute, measure):
+        monkeypatch.setattr(room, "in_stacks", counting)
+    exp.patch(request_)
+    told = [
+        count
+        for count, stage in zip(schedule.stacks, schedule.stages, strict=True)
+        if stage.name != "read out"
+    ]
+    assert sum(counted) == sum(told)
+    assert f" {schedule.stacks[0]} " in str(schedule)

@@ -78,6 +78,12 @@ class ChunkedEngine:
         """Return what would be run for a plan, on every chunk of the prompts."""
         return make_schedule(plan, self.passes)
 
+    def described(self, plan: Plan) -> Schedule:
+        """Return the same with the number of stacks of each stage, over all chunks."""
+        found = [part.described(plan) for _, part in self.parts(plan)]
+        counts = zip(*(one.stacks for one in found), strict=True)
+        return replace(found[0], stacks=tuple(map(sum, counts)))
+
     def parts(self, plan: Plan | None = None) -> Iterator[tuple[slice, FastEngine]]:
         """Yield chunks of the prompts, each with an engine of its own.
 

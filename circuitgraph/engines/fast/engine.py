@@ -18,6 +18,7 @@ from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
 from circuitgraph.engines.fast.stack import JobStack
+from circuitgraph.engines.fast.stacks import count_stacks
 from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
@@ -209,6 +210,15 @@ class FastEngine:
             self._last = make_schedule(plan, self.passes)
         return self._last
 
+    def described(self, plan: Plan) -> Schedule:
+        """Return what would be run for a plan, with the number of stacks of each stage."""
+        stacks: list[tuple[int, ...]] = []
+        for cells in self.batches(plan):
+            part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
+            schedule = make_schedule(part, self.passes)
+            stacks.append(count_stacks(self.state, schedule, self.for_stacks))
+        return replace(self.schedule(plan), stacks=tuple(map(sum, zip(*stacks, strict=True))))
+
     def parts(self, plan: Plan) -> Iterator[tuple[slice, "FastEngine"]]:  # noqa: ARG002
         """Yield this engine, with all of the prompts: see `ChunkedEngine`."""
         yield slice(0, self.setup.n_prompts), self
@@ -250,6 +260,11 @@ class FastEngine:
                     return "mode 'replace' with a metric of an activation"
         return self.unreadable if self.state.sites else ""
 
+    @property
+    def for_stacks(self) -> int:
+        """What of the budget a stack may take: recordings and changes have a quarter each."""
+        return 3 * self.budget // 8
+
     def batches(self, plan: Plan) -> Iterator[range]:
         """Yield ranges of cells whose recorded changes fit into a quarter of the budget."""
         state = self.state
@@ -276,18 +291,17 @@ class FastEngine:
     def run_schedule(self, schedule: Schedule) -> Float[Tensor, "cell value"]:
         """Return the metric of every cell of a schedule."""
         outputs: dict[int, Outputs] = {}
-        for_stacks = 3 * self.budget // 8
         measured = self.state.final.new_zeros(0)
         for number, stage in enumerate(schedule.stages):
             match stage.name:
                 case "send":
-                    outputs[number] = run_send(self.state, stage, outputs, for_stacks)
+                    outputs[number] = run_send(self.state, stage, outputs, self.for_stacks)
                 case "recompute":
                     outputs[number] = run_recompute(
                         self.state, stage, outputs, 3 * self.budget // 8
                     )
                 case "measure":
-                    measured = run_measure(self.state, stage, outputs, for_stacks)
+                    measured = run_measure(self.state, stage, outputs, self.for_stacks)
                 case "read out":
                     measured = run_read_out(self.state, stage, outputs)
         jobs = schedule.stages[-1].job_of_cell

@@ -5,7 +5,7 @@ first changed one stay clean: their keys and values are taken from the recording
 attention only the positions that the metric reads are run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,14 +21,19 @@ from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.plan import PatchPort
 from circuitgraph.schedule import Stage
 
-__all__ = ["run_measure"]
+__all__ = ["bytes_per_row", "first_position", "most_ports", "run_measure", "with_activations"]
 
 
 def run_measure(
     state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int
 ) -> Float[Tensor, "job value"]:
     """Return the metric of every job, per prompt."""
-    start = first_position(state, stage, outputs)
+
+    def recorded_at(number: int) -> Tensor | None:
+        # What a stage recorded, it recorded at the same places for all of its jobs.
+        return next(iter(outputs[number].ports.values())).places
+
+    start = first_position(state, stage, recorded_at)
     order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
     order_back = torch.empty(len(order), dtype=torch.long)
     order_back[torch.tensor(order)] = torch.arange(len(order))
@@ -37,28 +42,37 @@ def run_measure(
         jobs = [stage.jobs[number] for number in numbers]
         return measure_stack(JobStack(state, jobs, outputs, start))
 
-    n_ports = max(len(job.run.ports) for job in stage.jobs)
-    rows = rows_that_fit(budget, bytes_per_row(state, start, n_ports))
+    rows = rows_that_fit(budget, bytes_per_row(state, start, most_ports(stage)))
     found = torch.cat([values for _, values in in_stacks(order, rows, run)])
     return found[order_back.to(found.device)]
 
 
-def first_position(state: State, stage: Stage, outputs: Mapping[int, Outputs]) -> int:
-    """Return the first position that a stage runs; 0 where it must run them all."""
+def first_position(state: State, stage: Stage, recorded_at: Callable[[int], Tensor | None]) -> int:
+    """Return the first position that a stage runs; 0 where it must run them all.
+
+    Args:
+        state: The experiment.
+        stage: The stage.
+        recorded_at: The places at which an earlier stage records, by its number; None for all.
+    """
     if not state.traits.sliceable or state.sites:
         return 0
     start = first_change(state, stage)
     for number in {
         op.delta_from for job in stage.jobs for op in job.run.ports if isinstance(op, PatchPort)
     }:
-        # What a stage recorded, it recorded at the same places for all of its jobs.
-        places = next(iter(outputs[number].ports.values())).places
+        places = recorded_at(number)
         start = min(start, 0 if places is None else int(places.min()))
     if stage.from_first:
         places = state.places(stage.where)
         if places is not None and places.numel():
             start = max(start, int(places.min()))
     return start
+
+
+def most_ports(stage: Stage) -> int:
+    """Return how many ports the stage's jobs patch at most."""
+    return max(len(job.run.ports) for job in stage.jobs)
 
 
 def bytes_per_row(state: State, start: int, n_ports: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from circuitgraph.engines.fast.attend import Override, attend
-from circuitgraph.engines.fast.measure import bytes_per_row
+from circuitgraph.engines.fast.measure import bytes_per_row, most_ports
 from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
 from circuitgraph.engines.fast.send import mlp_change
 from circuitgraph.engines.fast.state import Outputs, State
@@ -26,8 +26,8 @@ def run_recompute(
         _run_stack(state, stage, numbers, outputs, found)
 
     numbers = range(len(stage.jobs))
-    n_ports = max(len(job.run.ports) for job in stage.jobs)
-    for _ in in_stacks(numbers, rows_that_fit(budget, bytes_per_row(state, 0, n_ports)), run):
+    most = rows_that_fit(budget, bytes_per_row(state, 0, most_ports(stage)))
+    for _ in in_stacks(numbers, most, run):
         pass
     return found
 

@@ -26,7 +26,7 @@ Stack = Float[Tensor, "row prompt place d_model"]
 
 def run_send(state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int) -> Outputs:
     """Return what arrived at every recorded port of every job."""
-    sender = _Sender(state, stage, outputs)
+    sender = Sender(state, stage, outputs)
     order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
     found = Outputs()
     for _ in in_stacks(order, rows_that_fit(budget, sender.bytes_per_row), sender.into(found)):
@@ -34,10 +34,17 @@ def run_send(state: State, stage: Stage, outputs: Mapping[int, Outputs], budget:
     return found
 
 
-class _Sender:
-    """Runs stacks of sender jobs of one stage."""
+class Sender:
+    """Runs stacks of sender jobs of one stage.
+
+    Args:
+        state: The experiment.
+        stage: The stage.
+        outputs: What earlier stages recorded.
+    """
 
     def __init__(self, state: State, stage: Stage, outputs: Mapping[int, Outputs]) -> None:
+        """Find the positions that are run; nothing is run yet."""
         self.state = state
         self.stage = stage
         self.outputs = outputs
@@ -110,7 +117,7 @@ class _Sender:
 class _Block:
     """One block on the rows that have entered."""
 
-    sender: _Sender
+    sender: Sender
     index: PatchIndex
     jobs: Sequence[Job]
     layer: int
