@@ -69,7 +69,8 @@ def layout(
     said += "".join(
         f'<br><span style="font-size:12px;color:{FAINT}">{escape(line)}</span>' for line in lines
     )
-    top = 36 + 21 * len(heads) + 17 * len(lines)
+    top = 40 + 21 * len(heads) + 17 * len(lines)
+    height = round(size[1] + top + BOTTOM + below)
     return {
         "template": None,
         "title": {
@@ -77,10 +78,10 @@ def layout(
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            "y": 1,
+            "y": 1 - 14 / height,
             "yref": "container",
             "yanchor": "top",
-            "pad": {"l": 16, "t": 14},
+            "pad": {"l": 16},
             "font": {"size": 16},
         },
         "font": {"family": _FAMILY, "size": 12, "color": INK},
@@ -89,7 +90,7 @@ def layout(
         "hoverlabel": {"bgcolor": PAPER, "font": {"color": INK, "family": _FAMILY}},
         "modebar": {"remove": _NO_BUTTONS, "bgcolor": "rgba(0,0,0,0)"},
         "width": round(width),
-        "height": round(size[1] + top + BOTTOM + below),
+        "height": height,
         "margin": {
             "l": left,
             "r": round(width - left - size[0]),
@@ -157,23 +158,32 @@ def describe_comparison(comparison: Comparison) -> str:
         shared = {key: value for key, value in shared.items() if effects.attrs.get(key) == value}
     first = every[0].data
     said = describe(Effects(first.assign_attrs({**dict.fromkeys(first.attrs, ""), **shared})))
-    return f"{' and '.join(comparison.names)} · {said}"
+    *names, last = comparison.names
+    return f"{', '.join(names)} and {last} · {said}"
 
 
-def hover_texts(panel: Panel, unit: str) -> NDArray[np.str_]:
-    """Return what each cell says when pointed at."""
+def hover_texts(panel: Panel, unit: str, apart: str = "") -> NDArray[np.str_]:
+    """Return what each cell says when pointed at.
+
+    Args:
+        panel: The cells.
+        unit: What an effect is a share of.
+        apart: Of a difference, what it is between: ``mlps − single-pass``.
+    """
+    of = f", {escape(apart)}" if apart else ""
+    found = "differ by more than chance explains" if apart else "stands out from zero"
     texts = np.empty(panel.values.shape, dtype=object)
     for at in np.ndindex(*panel.values.shape):
         name = f"<b>{escape(str(panel.names[at]))}</b>"
         if not panel.filled[at]:
             texts[at] = f"{name}: no such request (the sender does not come before the receiver)"
             continue
-        said = f"{name}: {signed(float(panel.values[at]))} of {escape(unit)}"
+        said = f"{name}{of}: {signed(float(panel.values[at]))} of {escape(unit)}"
         if np.isfinite(panel.low[at]):
             low, high = signed(float(panel.low[at])), signed(float(panel.high[at]))
             said += f" [{low}, {high}]"
         if panel.significant[at]:
-            said += "<br>stands out from zero"
+            said += f"<br>{found}"
         texts[at] = said
     return texts.astype(np.str_)
 
@@ -185,10 +195,11 @@ def add_image(
     place: tuple[int, int],
     coloraxis: str,
     values: bool,
+    apart: str = "",
 ) -> None:
     """Add one panel as an image: colours, empty cells in grey, dots where it is significant."""
     row, col = place
-    texts = hover_texts(panel, unit)
+    texts = hover_texts(panel, unit, apart)
     hover = {"hoverinfo": "text", "xgap": 1, "ygap": 1}
     empty = np.where(panel.filled, np.nan, 0.0)
     if not panel.filled.all():
@@ -245,11 +256,16 @@ def add_image(
 
 
 def add_bars(
-    figure: go.Figure, panel: Panel, unit: str, place: tuple[int, int], coloraxis: str
+    figure: go.Figure,
+    panel: Panel,
+    unit: str,
+    place: tuple[int, int],
+    coloraxis: str,
+    apart: str = "",
 ) -> None:
     """Add one panel as bars with their intervals; a cell without value has no bar but a cross."""
     row, col = place
-    values, texts = panel.values[0], hover_texts(panel, unit)[0]
+    values, texts = panel.values[0], hover_texts(panel, unit, apart)[0]
     errors: dict[str, Any] = {}
     if np.isfinite(panel.low).any():
         errors["error_y"] = {
