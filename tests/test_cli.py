@@ -230,6 +230,24 @@ class TestDraw:
         saved = effects.save(tmp_path / "effects.json")
         assert "the name must end in .svg" in said("draw", saved, "-o", "picture.jpeg", code=1)
 
+    def test_heatmaps(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        shown = run("draw", saved, "--heatmap", "--title", "All heads")
+        assert f"Drawn: {tmp_path / 'effects.html'}" in shown
+        assert "All heads" in (tmp_path / "effects.html").read_text(encoding="utf-8")
+        both = Comparison({"mlps": effects, "again": effects}).save(tmp_path / "both.json")
+        run("draw", both, "--heatmap", "-o", tmp_path / "both.html")
+        assert "again" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+    def test_what_cannot_be_a_heatmap_or_a_circuit(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        assert "leave out --top" in said("draw", saved, "--heatmap", "--top", 3, code=1)
+        both = Comparison({"mlps": effects, "again": effects}).save(tmp_path / "both.json")
+        assert "draw it with --heatmap" in said("draw", both, code=1)
+        circuit = tmp_path / "circuit.json"
+        cg.Circuit.from_effects(effects).save(circuit)
+        assert "it holds a circuit, not effects" in said("draw", circuit, "--heatmap", code=1)
+
 
 def test_models_lists_what_is_here():
     shown = run("models")

@@ -44,8 +44,8 @@ def heatmap(
     below it and blue above, by the same scale on both sides and in all panels. Grey cells are cells
     that no request fills. A dot marks cells that stand out from zero.
 
-    Show it in a notebook, or keep it with ``figure.write_html("heatmap.html")``. Plotly's own
-    ``figure.write_image("heatmap.png")`` needs the package ``kaleido`` and Chrome.
+    Show it in a notebook, or keep it with ``circuitgraph.draw.save_figure(figure, "heatmap.svg")``:
+    as a page (``.html``), or, with kaleido and Chrome installed, as ``.svg``, ``.png`` or ``.pdf``.
 
     Args:
         effects: What to show.

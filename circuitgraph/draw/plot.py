@@ -69,7 +69,7 @@ def layout(
     said += "".join(
         f'<br><span style="font-size:12px;color:{FAINT}">{escape(line)}</span>' for line in lines
     )
-    top = 40 + 21 * len(heads) + 17 * len(lines)
+    top = 44 + 21 * len(heads) + 17 * len(lines)
     height = round(size[1] + top + BOTTOM + below)
     return {
         "template": None,
@@ -78,7 +78,7 @@ def layout(
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            "y": 1 - 14 / height,
+            "y": 1 - 24 / height,  # where the first line stands, not where it begins
             "yref": "container",
             "yanchor": "top",
             "pad": {"l": 16},
