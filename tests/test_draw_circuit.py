@@ -303,6 +303,27 @@ class TestBundles:
         )
         assert "1 edge inside a group is not drawn" in circuit.draw(bundle=True).dot
 
+    def test_bundles_stand_where_the_stream_has_them(self):
+        """Also those that only the logits read."""
+        edges = {"0.1 -> 5.5.q": -0.1, "5.5 -> 9.9.q": -0.1, "9.9 -> logits": -0.4}
+        edges |= {"11.8 -> logits": -0.1, "8.2 -> logits": 0.1}
+        circuit = Circuit.from_edges(GPT2, edges, {"movers": ["9.9", "9.6"]})
+        at = positions(circuit.draw(bundle=True), ["0.1", "5.5", "8.2", "11.8", "group 1: movers"])
+        down = {name: -y for name, (_, y) in at.items()}
+        assert down["0.1"] < down["5.5"] < down["8.2"]
+        assert down["group 1: movers"] < down["11.8"]
+
+    def test_of_many_bundles_the_strongest_are_drawn_and_it_says_so(self):
+        every = IOI.draw(bundle=True)
+        few = IOI.draw(bundle=True, max_edges=3)
+        count = len(edges_of(every))
+        assert len(edges_of(few)) == 3
+        assert f"the strongest 3 of {count} lines" in few.dot
+        widths = sorted((float(edge["penwidth"]) for edge in edges_of(every)), reverse=True)
+        assert sorted((float(e["penwidth"]) for e in edges_of(few)), reverse=True) == widths[:3]
+        with pytest.raises(CircuitError, match="max_edges must be 1 or more"):
+            IOI.draw(bundle=True, max_edges=0)
+
     def test_it_needs_groups_and_something_between_them(self):
         with pytest.raises(CircuitError, match="the circuit has none: use with_groups"):
             IOI.with_groups({}).draw(bundle=True)

@@ -224,11 +224,20 @@ def _ranks(sketch: Sketch) -> list[str]:
 
 
 def _last(sketch: Sketch) -> list[str]:
-    """Return a row at the end of the stream for boxes that are joined to the logits alone."""
+    """Return hidden lines that hold boxes joined to the logits alone at their place in the stream.
+
+    Each is kept below the box that comes last before it.
+    """
     joined = {end for line in inner_lines(sketch) for end in (line.sender, line.receiver)}
     loose = {line.sender for line in sketch.lines if line.receiver == "logits"} - joined
-    names = "; ".join(quoted(name) for name in sorted(loose - set(BARS)))
-    return [f"{{ rank=max; {names} }}"] if names else []
+    hidden = attributes({"style": "invis", "weight": 0})
+    lines = []
+    for box in sketch.boxes:
+        before = [other for other in sketch.boxes if other.name in joined and other.rank < box.rank]
+        if box.name in loose and before:
+            last = max(before, key=lambda other: other.rank)
+            lines.append(f"{quoted(last.name)} -> {quoted(box.name)} {hidden};")
+    return lines
 
 
 def _title(cluster: Mapping[str, str]) -> Frame:
