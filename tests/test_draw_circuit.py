@@ -231,7 +231,7 @@ class TestWords:
             "into MLPs and the logits",
         ]
         assert [words for _, words in weights] == ["positive", "negative", "widest: weight ±0.5"]
-        for width, rows in ((600, 2), (340, 4)):
+        for width, rows in ((600, 2), (380, 4)):
             label = legend_label([ports, weights], width)
             assert label.count("<TR>") - label.count("<TD><TABLE") == rows
 

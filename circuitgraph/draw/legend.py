@@ -13,7 +13,7 @@ __all__ = ["Item", "legend_items", "legend_label"]
 Item = tuple[str, str]
 """A sample, as a cell of a table, and the words beside it."""
 
-_NARROW = 330.0
+_NARROW = 370.0
 """A legend need not be narrower than this, in points, even below a very narrow picture."""
 
 _BARE = 'BORDER="0" CELLBORDER="0" CELLPADDING="0"'
