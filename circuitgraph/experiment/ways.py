@@ -26,11 +26,11 @@ class Way:
 
 
 def ways_of(
-    variants: Variant | Sequence[Variant] | None,
-    mode: Mode,
-    modes: Mode | Sequence[Mode] | None,
-    sources: Source | Sequence[Source] | None,
-    engines: EngineName | Sequence[EngineName] | None,
+    variants: Variant | Sequence[Variant] | None = None,
+    mode: Mode = "set",
+    modes: Mode | Sequence[Mode] | None = None,
+    sources: Source | Sequence[Source] | None = None,
+    engines: EngineName | Sequence[EngineName] | None = None,
 ) -> dict[str, Way]:
     """Return every combination of what was asked for, by name.
 
@@ -48,11 +48,11 @@ def ways_of(
             or a single way, which leaves nothing to compare.
 
     Example:
-        >>> list(ways_of(None, "set", None, None, None))
+        >>> list(ways_of())
         ['mlps', 'single-pass']
-        >>> list(ways_of(None, "set", ("set", "add"), None, None))
+        >>> list(ways_of(modes=("set", "add")))
         ['set', 'add']
-        >>> list(ways_of(("mlps", "single-pass"), "set", None, ("zero", "mean"), None))
+        >>> list(ways_of(("mlps", "single-pass"), sources=("zero", "mean")))
         ['mlps, zero', 'mlps, mean', 'single-pass, zero', 'single-pass, mean']
     """
     problems = Problems()
