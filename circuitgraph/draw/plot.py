@@ -38,6 +38,9 @@ LEFT, RIGHT, BOTTOM = 64, 100, 78
 
 _FAMILY = "Helvetica, Arial, sans-serif"
 _NARROWEST = 420.0
+_SHORTEST = 110.0
+"""A colour scale is no shorter, in pixels, so that its numbers and its title stand apart."""
+
 _NO_BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "logo"]
 
 
@@ -117,6 +120,7 @@ def color_axis(
     ticks: dict[str, Any] = {"nticks": min(9, int(size[1] / 32))}
     if size[1] < 150:
         ticks = {"tickvals": [-limit, 0, limit], "ticktext": [signed(-limit), "0", signed(limit)]}
+        ticks |= {"lenmode": "pixels", "len": max(_SHORTEST, size[1])}
     return {
         "showscale": shown,
         "colorscale": [list(stop) for stop in DIVERGING],
