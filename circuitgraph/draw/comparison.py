@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from circuitgraph.draw.heatmap import add_panel, bold, metric_words, notes
+from circuitgraph.draw.marks import tidy_axes
 from circuitgraph.draw.panels import Grid, Panel, lay_out
-from circuitgraph.draw.plot import color_axis, describe_comparison, layout, note, tidy_axes
+from circuitgraph.draw.plot import color_axis, describe_comparison, layout, note
 from circuitgraph.draw.scatter import pair_of, scatter
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Comparison, Effects

@@ -8,16 +8,9 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from circuitgraph.draw.marks import add_bars, add_image, tidy_axes
 from circuitgraph.draw.panels import Grid, Panel, lay_out
-from circuitgraph.draw.plot import (
-    add_bars,
-    add_image,
-    color_axis,
-    describe,
-    layout,
-    note,
-    tidy_axes,
-)
+from circuitgraph.draw.plot import color_axis, describe, layout, note
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Effects
 from circuitgraph.errors import EffectsError
