@@ -235,8 +235,14 @@ class TestComparing:
         assert "sender: set to what is patched in" not in text_of(draw_plans(plans[:1]))
 
     def test_more_steps_in_one(self):
+        """Runs are held together from the end: what measures is compared with what measures."""
+        modes = ("set", "add", "replace")
+        rows, said = compared_boards({mode: plan(mode=mode) for mode in modes})
+        assert said[0] == "only set and add have 1 send"
+        assert all(" 1 send at" not in sentence for sentence in said)
+        assert [row[-1].title for _, _, row in rows] == ["2 measure", "2 measure", "1 measure"]
         _, said = compared_boards({"set": plan(), "replace": plan(mode="replace")})
-        assert any(sentence.startswith("only set has") for sentence in said)
+        assert said[0] == "only set has 1 send"
 
     def test_plans_for_other_models_are_refused(self):
         with pytest.raises(PlanError, match="different models"):

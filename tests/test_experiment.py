@@ -353,6 +353,9 @@ def test_the_fallback_warns_where_the_user_asked(monkeypatch: pytest.MonkeyPatch
     with pytest.warns(ReplayWarning, match="'0.1 -> logits': it is a test") as caught:
         effects = experiment.patch("0.1 -> logits")
     assert Path(caught[0].filename).name == Path(__file__).name
+    with pytest.warns(ReplayWarning) as caught:
+        experiment.compare("0.1 -> logits")
+    assert {Path(each.filename).name for each in caught} == {Path(__file__).name}
     expected = experiment.patch("0.1 -> logits", engine="reference").data.patched
     np.testing.assert_array_equal(effects.data.patched, expected)
 

@@ -135,9 +135,11 @@ def _marked(
     """
     rows = {name: boards_of(plan, find_cell(plan, cell)) for name, plan in named.items()}
     marked = {name: [board for board in row if board.recording] for name, row in rows.items()}
-    steps = zip_longest(*([board for board in row if not board.recording] for row in rows.values()))
+    runs = {name: [board for board in row if not board.recording] for name, row in rows.items()}
+    # The last runs measure, so it is from the end that runs belong together.
+    backwards = zip_longest(*(reversed(row) for row in runs.values()))
     said, worded = [], []
-    for step in steps:
+    for step in reversed(list(backwards)):
         there = [board for board in step if board is not None]
         frames: frozenset[Node] = frozenset()
         for other in there[1:]:
@@ -146,9 +148,10 @@ def _marked(
             if board is not None:
                 marked[name].append(with_differences(board, frames))
         if len(there) < len(step):
-            lone = listed(name for name, board in zip(named, step, strict=True) if board)
-            said.append(f"only {lone} has {there[0].title}")
-        elif frames:
+            lone = [name for name, board in zip(named, step, strict=True) if board]
+            has = "has" if len(lone) == 1 else "have"
+            said.append(f"only {listed(lone)} {has} {there[0].title}")
+        if frames:
             said.append(f"{listed(named)} differ in {there[0].title} at {_nodes(frames)}")
         elif any(board.words != there[0].words for board in there):
             worded.append(there[0].title)
