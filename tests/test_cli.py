@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -128,6 +129,7 @@ class TestErrors:
             ),
             (["patch", "9.99 -> logits"], "no node '9.99' in this graph (30 layers of 9 heads)"),
             (["compare", "29.1 -> 23.3.q => logits"], "29.1 does not come before 23.3.q"),
+            (["compare", "head -> logits", "--variant", "mlps"], "leaves nothing to compare"),
             (["patch", "head -> logits", "--task", "sum"], "no task 'sum': there is ioi"),
             (["demo", "--prompts", "0"], "--prompts must be 1 or more, got 0"),
             (["draw", "nowhere.json"], "no file 'nowhere.json'"),
@@ -230,6 +232,24 @@ class TestDraw:
         saved = effects.save(tmp_path / "effects.json")
         assert "the name must end in .svg" in said("draw", saved, "-o", "picture.jpeg", code=1)
 
+    def test_heatmaps(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        shown = run("draw", saved, "--heatmap", "--title", "All heads")
+        assert f"Drawn: {tmp_path / 'effects.html'}" in shown
+        assert "All heads" in (tmp_path / "effects.html").read_text(encoding="utf-8")
+        both = Comparison({"mlps": effects, "again": effects}).save(tmp_path / "both.json")
+        run("draw", both, "--heatmap", "-o", tmp_path / "both.html")
+        assert "again" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+    def test_what_cannot_be_a_heatmap_or_a_circuit(self, effects, tmp_path):
+        saved = effects.save(tmp_path / "effects.json")
+        assert "leave out --top" in said("draw", saved, "--heatmap", "--top", 3, code=1)
+        both = Comparison({"mlps": effects, "again": effects}).save(tmp_path / "both.json")
+        assert "draw it with --heatmap" in said("draw", both, code=1)
+        circuit = tmp_path / "circuit.json"
+        cg.Circuit.from_effects(effects).save(circuit)
+        assert "it holds a circuit, not effects" in said("draw", circuit, "--heatmap", code=1)
+
 
 def test_models_lists_what_is_here():
     shown = run("models")
@@ -255,7 +275,7 @@ class TestFindings:
     def test_what_is_within_chance_feeds_nothing(self):
         """As the table above the circuit says of it."""
         sure, chance = [2.0, 2.1, 1.9, 2.0, 2.1, 1.9], [3.9, 3.9, 3.9, 3.9, 3.9, 4.04]
-        values = np.array([sure, chance] + [[4.0] * 6] * 60).T
+        values = np.array([sure, chance] + [[4.0] * 6] * 60)
         names = ["8.6", "10.6", *(f"{layer}.{head}" for layer in range(6) for head in range(10))]
         effects = Effects.from_arrays(values, [4.0] * 6, [0.0] * 6, sweep={"sender": names})
         assert feeding(effects) == ("8.6",)
@@ -312,6 +332,27 @@ class TestOnSmolLM2:
         both = Comparison.load(tmp_path / "comparison.json")
         assert both.names == ("mlps", "single-pass")
         assert "report.html" in names_in(tmp_path)
+
+    def test_compare_as_asked(self, loaded, tmp_path):
+        asked = ["--variant", "single-pass", "--source", "corrupt", "--source", "zero"]
+        shown = run("compare", "[23.3, 5.5] -> logits", "-n", 3, "--out", tmp_path, *asked)
+        assert "corrupt" in shown
+        both = Comparison.load(tmp_path / "comparison.json")
+        assert both.names == ("corrupt", "zero")
+        assert {one.attrs["variant"] for one in both.effects.values()} == {"single-pass"}
+        page = (tmp_path / "report.html").read_text()
+        assert "--variant single-pass --source corrupt --source zero --out" in page
+        assert "Sources compared" in page
+
+    def test_compare_three(self, loaded):
+        three = [
+            word
+            for name in ("mlps", "single-pass", "through {mlp25}")
+            for word in ("--variant", name)
+        ]
+        shown = run("compare", "[23.3, 5.5] -> logits", "-n", 3, *three)
+        assert "through {mlp25}" in shown
+        assert "range" in shown
 
     def test_a_position_that_is_not_named(self, loaded):
         shown = said("patch", "23.3@S3 -> logits", "-n", 2, code=1)

@@ -420,6 +420,28 @@ def test_html_is_escaped() -> None:
     assert "<td>9.6</td><td>+0.10</td>" in html
 
 
+def test_html_says_how_far_they_agree_and_differ() -> None:
+    comparison = both()
+    html = comparison._repr_html_()
+    for line in repr(comparison).splitlines()[2:-1]:
+        assert line.strip() in html
+    strongest = comparison.table(5).iloc[0]
+    assert f"<td>{strongest['difference']:+.2f}</td>" in html
+    assert "<th>95% interval</th><th>differs</th>" in html
+    three = Comparison({name: effects({"9.6": 0.1}) for name in "abc"})._repr_html_()
+    assert "<th>a</th><th>b</th><th>c</th></tr>" in three
+    assert three.count("1 of the 1 strongest shared") == 3
+
+
+def test_what_cannot_be_normalized_is_still_described() -> None:
+    same = Effects.from_arrays([[3.0, 1.0]], [4.0, 2.0], [4.0, 2.0], {"sender": ["9.6"]})
+    comparison = Comparison({"a": same, "b": same})
+    for said in (repr(comparison), comparison._repr_html_()):
+        assert "Comparison of a, b" in said
+        assert "clean" in said
+        assert "nan" not in said
+
+
 def test_effects_without_a_cell_in_common_say_so() -> None:
     one = effects({"a": -0.5, "b": 0.1})
     data = one.data
@@ -432,6 +454,7 @@ def test_effects_without_a_cell_in_common_say_so() -> None:
     ]
     comparison = Comparison({"x": halves[0], "y": halves[1]})
     assert comparison.sentences()[1] == "x and y have no cell in common."
+    assert "x and y: no cell in common" in repr(comparison)
     assert np.isnan(comparison.agreement()["jaccard"].item())
 
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from circuitgraph.circuit import Circuit
 from circuitgraph.draw import Drawing, draw_circuit, rendering
+from circuitgraph.draw.legend import legend_items, legend_label
 from circuitgraph.draw.palette import STROKES
+from circuitgraph.draw.routing import Route
+from circuitgraph.draw.sketch import sketch_nodes
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape
 from tests.strategies_circuit import NAMES, circuits, run_python
@@ -221,11 +224,48 @@ class TestWords:
             assert words not in small.dot
         assert "queries (q)" not in IOI.draw(legend=False).dot
 
+    def test_the_legend_has_ports_in_one_row_and_signs_in_another(self):
+        ports, weights = legend_items(sketch_nodes(IOI, IOI.edges), "weight", 0)
+        assert [words for _, words in ports] == [
+            *("into queries (q)", "into keys (k)", "into values (v)"),
+            "into MLPs and the logits",
+        ]
+        assert [words for _, words in weights] == ["positive", "negative", "widest: weight ±0.5"]
+        for width, rows in ((600, 2), (380, 4)):
+            label = legend_label([ports, weights], width)
+            assert label.count("<TR>") - label.count("<TD><TABLE") == rows
+
     def test_the_title_is_the_request_unless_given(self):
         circuit = IOI.with_attrs(request="head -> logits", variant="mlps")
         assert "head -&gt; logits, mlps" in circuit.draw().dot
         assert "<B>Mine</B>" in circuit.draw(title="Mine").dot
         assert '"title"' not in circuit.draw(title="").dot
+
+    def test_a_long_name_of_a_group_is_broken_into_lines(self):
+        name = "negative name movers (copy suppression, works against)"
+        narrow, wide = (
+            clusters_of(Circuit.from_edges(GPT2, ["10.7 -> logits"], {said: ["10.7"]}).draw())
+            for said in ("name movers", name)
+        )
+        left, _, right, _ = map(float, wide[name][1]["bb"].split(","))
+        assert right - left < 170
+        left, _, right, _ = map(float, narrow["name movers"][1]["bb"].split(","))
+        assert right - left < 120
+
+    def test_no_line_runs_behind_the_name_of_a_group_that_it_does_not_enter(self):
+        edges = {"9.9 -> logits": -0.5, "9.6 -> logits": -0.3, "10.7 -> logits": 0.2}
+        groups = {"movers": ["9.9", "9.6"], "negative name movers, all of them": ["10.7"]}
+        drawing = Circuit.from_edges(GPT2, edges, groups).draw()
+        graph = parsed(drawing)
+        title = graph.get_node("name of negative name movers, all of them").attr
+        x, y = map(float, title["pos"].split(","))
+        wide, high = 36 * float(title["width"]), 36 * float(title["height"])
+        for edge in edges_of(drawing):
+            if edge["tooltip"].startswith("9."):
+                way = Route(edge["pos"])
+                for number in range(201):
+                    right, up = way.at(number / 200)
+                    assert not (abs(right - x) < wide - 1 and abs(up - y) < high - 1)
 
     def test_text_stays_text(self, tmp_path):
         evil = '<script>alert("x")</script> \\N \\G {|} & ]; evil [label=1'
@@ -233,7 +273,8 @@ class TestWords:
         for drawing in (circuit.draw(title=evil), circuit.draw(title=evil, bundle=True)):
             root = ET.fromstring(drawing.svg)
             texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
-            assert texts.count(evil) == 2
+            assert evil in texts
+            assert " ".join(texts).count(evil) == 2
             assert not [element for element in root.iter() if element.tag.endswith("script")]
             assert set(parsed(drawing).nodes()) >= {"logits"}
 
@@ -261,6 +302,27 @@ class TestBundles:
             GPT2, ["7.3 -> 8.6.v", "8.6 -> logits"], {"S-inhibition": ["7.3", "8.6"]}
         )
         assert "1 edge inside a group is not drawn" in circuit.draw(bundle=True).dot
+
+    def test_bundles_stand_where_the_stream_has_them(self):
+        """Also those that only the logits read."""
+        edges = {"0.1 -> 5.5.q": -0.1, "5.5 -> 9.9.q": -0.1, "9.9 -> logits": -0.4}
+        edges |= {"11.8 -> logits": -0.1, "8.2 -> logits": 0.1}
+        circuit = Circuit.from_edges(GPT2, edges, {"movers": ["9.9", "9.6"]})
+        at = positions(circuit.draw(bundle=True), ["0.1", "5.5", "8.2", "11.8", "group 1: movers"])
+        down = {name: -y for name, (_, y) in at.items()}
+        assert down["0.1"] < down["5.5"] < down["8.2"]
+        assert down["group 1: movers"] < down["11.8"]
+
+    def test_of_many_bundles_the_strongest_are_drawn_and_it_says_so(self):
+        every = IOI.draw(bundle=True)
+        few = IOI.draw(bundle=True, max_edges=3)
+        count = len(edges_of(every))
+        assert len(edges_of(few)) == 3
+        assert f"the strongest 3 of {count} lines" in few.dot
+        widths = sorted((float(edge["penwidth"]) for edge in edges_of(every)), reverse=True)
+        assert sorted((float(e["penwidth"]) for e in edges_of(few)), reverse=True) == widths[:3]
+        with pytest.raises(CircuitError, match="max_edges must be 1 or more"):
+            IOI.draw(bundle=True, max_edges=0)
 
     def test_it_needs_groups_and_something_between_them(self):
         with pytest.raises(CircuitError, match="the circuit has none: use with_groups"):

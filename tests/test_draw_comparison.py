@@ -68,6 +68,34 @@ class TestHeatmaps:
         assert len(images) == 4
         np.testing.assert_allclose(images[2].z, 2 * LEFT, atol=1e-9)
 
+    def test_the_difference_of_any_two(self):
+        three = compared(LEFT, RIGHT, 2 * LEFT)
+        for statistics in (True, False):
+            figure = heatmaps(three, "third", "mlps", statistics=statistics)
+            image = traces(figure, "effect")[-1]
+            np.testing.assert_allclose(image.z, LEFT, atol=1e-9)
+            assert "<b>third − mlps</b>" in {note.text for note in figure.layout.annotations}
+        assert heatmaps(three, b="third").layout.annotations[3].text == "<b>mlps − third</b>"
+        with pytest.raises(EffectsError, match="no 'fourth' in this comparison"):
+            heatmaps(three, "fourth")
+
+    def test_all_that_is_compared_is_named(self):
+        said = heatmaps(compared(LEFT, RIGHT, 2 * LEFT)).layout.title.text
+        assert "mlps, single-pass and third" in said
+
+    def test_the_difference_says_what_it_is_when_pointed_at(self):
+        images = traces(heatmaps(BOTH), "effect")
+        assert images[0].hovertext[0][1].startswith("<b>8.1</b>: −0.5 of the logit difference")
+        said = images[2].hovertext[0][1]
+        assert said.startswith("<b>8.1</b>, mlps − single-pass: −0.2 of the logit difference")
+        assert said.endswith("<br>differ by more than chance explains")
+
+    def test_dots_are_explained_wherever_they_are(self):
+        assert "in the difference" in heatmaps(BOTH).layout.annotations[-1].text
+        alike = heatmaps(compared(LEFT, LEFT)).layout.annotations[-1].text
+        assert "stands out from zero" in alike
+        assert "in the difference" not in alike
+
     def test_several_receivers_are_rows(self):
         sweep = {"layer": [0, 1], "head": [0], "receiver": ["8.6.v", "9.9.q"]}
         one = np.array([[[0.1, -0.5]], [[0.2, 0.0]]])

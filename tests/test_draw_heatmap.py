@@ -59,6 +59,14 @@ class TestImage:
         assert middle == ["#FFFFFF"]
         assert heatmap(HEADS, limit=1.0).layout.coloraxis.cmax == 1.0
 
+    def test_a_flat_image_has_a_scale_that_can_be_read(self):
+        sweep = {"sender": ["0.1@each", "0.2@each"], "position": [0, 1, 2]}
+        values = [[0.1, -0.2, 0.3], [0.0, 0.1, -0.1]]
+        figure = heatmap(effects_of(values, sweep, request="[0.1, 0.2]@each -> logits"))
+        scale = figure.layout.coloraxis.colorbar
+        assert (scale.lenmode, scale.len) == ("pixels", 110)
+        assert figure.layout.yaxis.ticktext == ("0.1", "0.2")
+
     def test_all_zero_effects_have_a_scale(self):
         axis = heatmap(effects_of([[0.0]], {"layer": [0], "head": [0]})).layout.coloraxis
         assert (axis.cmin, axis.cmax) == (-1.0, 1.0)

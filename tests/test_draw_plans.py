@@ -218,9 +218,31 @@ class TestComparing:
         _, said = compared_boards({"first": plan(), "second": plan()})
         assert said == ["first and second do the same"]
 
+    def test_modes_differ_in_what_is_said(self):
+        request = "0.0 -> {8.6, 9.9}.q => logits"
+        _, said = compared_boards([plan(request), plan(request, mode="add")])
+        assert said == ["set and add differ in what is said below 2 measure"]
+
+    def test_sources_are_compared_run_by_run(self):
+        """Though one of them needs no recording of a corrupt prompt."""
+        plans = [plan("9.9 -> logits", source=source) for source in ("corrupt", "zero", "mean")]
+        rows, said = compared_boards(plans)
+        assert said == ["corrupt, zero and mean differ in what senders are set to"]
+        assert not any(
+            s.differs for _, _, row in rows for board in row for s in board.spots.values()
+        )
+        assert "sender: set to what is patched in" in text_of(draw_plans(plans))
+        assert "sender: set to what is patched in" not in text_of(draw_plans(plans[:1]))
+
     def test_more_steps_in_one(self):
+        """Runs are held together from the end: what measures is compared with what measures."""
+        modes = ("set", "add", "replace")
+        rows, said = compared_boards({mode: plan(mode=mode) for mode in modes})
+        assert said[0] == "only set and add have 1 send"
+        assert all(" 1 send at" not in sentence for sentence in said)
+        assert [row[-1].title for _, _, row in rows] == ["2 measure", "2 measure", "1 measure"]
         _, said = compared_boards({"set": plan(), "replace": plan(mode="replace")})
-        assert any(sentence.startswith("only set has") for sentence in said)
+        assert said[0] == "only set has 1 send"
 
     def test_plans_for_other_models_are_refused(self):
         with pytest.raises(PlanError, match="different models"):

@@ -1,5 +1,6 @@
 """The face of the package: what `Experiment` takes, runs and labels."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,54 @@ def test_compare(experiment: cg.Experiment) -> None:
     )
 
 
+def test_compare_combines_what_is_listed(experiment: cg.Experiment) -> None:
+    request = "0.1 -> 1.0.q => logits"
+    found = experiment.compare(request, ("mlps", "single-pass"), modes=("set", "add")).effects
+    assert list(found) == ["mlps, set", "mlps, add", "single-pass, set", "single-pass, add"]
+    assert found["single-pass, add"] == experiment.patch(request, "single-pass", "add")
+    through = cg.Through([cg.MLP(0)])
+    assert list(experiment.compare(request, ("mlps", through), "add").effects) == [
+        "mlps",
+        "through {mlp0}",
+    ]
+    three = experiment.compare(request, "single-pass", sources=("corrupt", "zero", "mean"))
+    assert list(three.effects) == ["corrupt", "zero", "mean"]
+    assert {one.attrs["variant"] for one in three.effects.values()} == {"single-pass"}
+    assert list(experiment.compare(request, sources="zero").effects) == ["mlps", "single-pass"]
+
+
+def test_compare_passes_on_values_and_data_sets(experiment: cg.Experiment) -> None:
+    values = {cg.Head(0, 1): torch.zeros(1, dtype=torch.float64)}
+    dataset = torch.tensor([[1, 2, 3, 4, 5, 0]])
+    found = experiment.compare(
+        "0.1 -> logits", sources=("given", "zero", "mean"), values=values, dataset=dataset
+    ).effects
+    np.testing.assert_allclose(found["given"].data.patched, found["zero"].data.patched, rtol=1e-9)
+    assert found["mean"] == experiment.patch("0.1 -> logits", source="mean", dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"variants": "mlps"}, "leaves nothing to compare: give two or more"),
+        ({"variants": ("mlps", "mlps")}, "variants names mlps twice"),
+        ({"sources": ()}, "sources is empty: leave it out"),
+        ({"mode": "add", "modes": ("set", "add")}, "give mode='add' or modes, not both"),
+        ({"engines": ("fast", "slow")}, "no engine 'slow': write one of fast, reference"),
+        ({"dataset": torch.tensor([[1]])}, "no mean is among the sources"),
+        ({"values": {}}, "'given' is not among the sources"),
+        ({"variants": ("mlps", "all")}, "'all'"),
+        ({"sources": ("zero", "given")}, "no value given for 0.1"),
+    ],
+)
+def test_compare_says_what_is_wrong_before_it_runs(
+    experiment: cg.Experiment, monkeypatch: pytest.MonkeyPatch, asked: Any, words: str
+) -> None:
+    monkeypatch.setattr(cg.Experiment, "_run", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(cg.CircuitGraphError, match=re.escape(words)):
+        experiment.compare("0.1 -> logits", **asked)
+
+
 def test_repr(experiment: cg.Experiment) -> None:
     first, second = repr(experiment).splitlines()
     clean, corrupt = experiment.clean_metric.mean(), experiment.corrupt_metric.mean()
@@ -304,6 +353,9 @@ def test_the_fallback_warns_where_the_user_asked(monkeypatch: pytest.MonkeyPatch
     with pytest.warns(ReplayWarning, match="'0.1 -> logits': it is a test") as caught:
         effects = experiment.patch("0.1 -> logits")
     assert Path(caught[0].filename).name == Path(__file__).name
+    with pytest.warns(ReplayWarning) as caught:
+        experiment.compare("0.1 -> logits")
+    assert {Path(each.filename).name for each in caught} == {Path(__file__).name}
     expected = experiment.patch("0.1 -> logits", engine="reference").data.patched
     np.testing.assert_array_equal(effects.data.patched, expected)
 

@@ -310,10 +310,42 @@ class TestNumbers:
         assert f"the strongest {MAX_ROWS} of {100 * MAX_PANELS:,} cells" in html
         assert len(re.findall("<tr data-cell", html)) == MAX_ROWS
 
-    def test_three_variants(self):
+    def test_three_ways(self):
         three = Comparison({name: effects(seed) for seed, name in enumerate("abc")})
-        found = data_of(report(results=three).html)["results"][0]
-        assert [view["name"] for view in found["views"]] == ["a", "b", "c"]
+        html = report(results=three).html
+        views = data_of(html)["results"][0]["views"]
+        assert [view["name"] for view in views] == ["a", "b", "c", "a − b", "a − c"]
+        assert [view["difference"] for view in views] == [False] * 3 + [True] * 2
+        assert views[3]["limit"] == views[4]["limit"]
+        expected = three.difference("a", "c")["effect"].to_numpy().ravel()
+        np.testing.assert_allclose(views[4]["values"], expected, atol=1e-3)
+        assert re.findall(r'data-draw="scatter" data-result="0" data-other="(\d)"', html) == [
+            "1",
+            "2",
+        ]
+
+    @pytest.mark.parametrize(
+        ("one", "other", "heading"),
+        [
+            ({"variant": "mlps"}, {"variant": "single-pass"}, "Variants compared"),
+            ({"mode": "set"}, {"mode": "add"}, "Modes compared"),
+            ({"source": "zero"}, {"source": "mean"}, "Sources compared"),
+            ({"engine": "fast"}, {"engine": "reference"}, "Engines compared"),
+            (
+                {"variant": "x", "mode": "set"},
+                {"variant": "y", "mode": "add"},
+                "Variants and modes",
+            ),
+            ({}, {}, "Compared"),
+        ],
+    )
+    def test_the_heading_says_what_differs(self, one, other, heading):
+        both = {
+            name: Effects(effects().data.assign_attrs(attrs))
+            for name, attrs in (("one", one), ("other", other))
+        }
+        html = report(results=Comparison(both)).html
+        assert re.search(rf"<h2 [^>]*>{heading}( compared)?</h2>", html)
 
     def test_several_metrics(self):
         one = effects()

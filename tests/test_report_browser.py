@@ -9,6 +9,7 @@ import time
 import pytest
 
 from circuitgraph import ModelGraph, compile
+from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.report import Report
 from tests.browser import chromium_path, open_browser
@@ -287,6 +288,26 @@ class TestCircuit:
         assert tab.run("document.querySelector('#wanted').getAttribute('aria-pressed')") == "true"
         tab.press("Escape", 27)
         assert tab.run("document.querySelectorAll('#circuit .edge.chosen').length") == 0
+
+    def test_lines_go_around_the_boxes_of_others(self, tab, tmp_path):
+        """Behind another box, a line would seem to be two: one into the box, one out of it."""
+        edges = [f"{layer}.1 -> logits" for layer in range(4)] + ["0.1 -> 3.1.q", "embed -> 2.1.v"]
+        column = Circuit.from_edges(SHAPE, dict.fromkeys(edges, -0.2))
+        page = Report(question="Who?", circuit=column).save(tmp_path / "column.html")
+        for width in (NARROW, WIDE):
+            tab.open(page, width)
+            crossed = tab.run(
+                "(() => { const boxes = [...document.querySelectorAll('#circuit .node')]"
+                ".filter(n => !['embed', 'logits'].includes(n.textContent))"
+                ".map(n => n.querySelector('rect').getBBox());"
+                "return [...document.querySelectorAll('#circuit .edge .hit')].map(path => {"
+                "  const long = path.getTotalLength();"
+                "  return boxes.filter(box => Array.from({length: 301}, (_, at) => "
+                "path.getPointAtLength(long * at / 300)).some(p => p.x > box.x + 1 "
+                "&& p.x < box.x + box.width - 1 && p.y > box.y + 1 && p.y < box.y + box.height - 1)"
+                ").length; }); })()"
+            )
+            assert crossed == [0] * len(edges)
 
     def test_nodes_keep_inside_and_apart(self, tab, page):
         for width in (NARROW, WIDE):

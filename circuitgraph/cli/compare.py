@@ -1,6 +1,6 @@
-"""``circuitgraph compare``: one request under both variants, side by side."""
+"""``circuitgraph compare``: one request in several ways, side by side."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
 from circuitgraph.cli.keeping import Folder
@@ -8,15 +8,17 @@ from circuitgraph.cli.options import (
     Device,
     Dtype,
     DtypeName,
+    Engines,
     MaybeOut,
-    Mode,
     Model,
-    ModeName,
+    Modes,
     Prompts,
     RequestText,
     Seed,
+    Sources,
     TaskName,
     Top,
+    Variants,
 )
 from circuitgraph.cli.setting import Setting, known_graph, read_variant
 from circuitgraph.cli.telling import say, say_table, say_title, signed, step
@@ -30,6 +32,7 @@ __all__ = ["EXAMPLES", "compare", "say_comparison"]
 EXAMPLES = (
     "circuitgraph compare 'head -> logits'",
     "circuitgraph compare 'head -> {23.3, 29.1}.q@end => logits' --out results",
+    "circuitgraph compare 'head -> logits' --source corrupt --source zero --source mean",
 )
 
 
@@ -39,28 +42,48 @@ def compare(
     task: TaskName = "ioi",
     prompts: Prompts = 25,
     seed: Seed = 1,
-    mode: Mode = ModeName.SET,
+    variant: Variants = None,
+    mode: Modes = None,
+    source: Sources = None,
+    engine: Engines = None,
     out: MaybeOut = None,
     top: Top = 10,
     device: Device = None,
     dtype: Dtype = DtypeName.FLOAT32,
 ) -> None:
-    """Patch a request under both variants of path patching and say where they differ.
+    """Patch a request in several ways and say where they differ: under both variants, or as asked.
 
     Under mlps a direct path may pass through MLPs, which are recomputed; under single-pass it
     passes through nothing.
     """
+    from circuitgraph.experiment.ways import ways_of
+
+    several: dict[str, Any] = {
+        name: [given.value for given in values] if values else None
+        for name, values in (("modes", mode), ("sources", source), ("engines", engine))
+    }
+    several["variants"] = [read_variant(name) for name in variant] if variant else None
+    ways = ways_of(**several)
     if (graph := known_graph(model)) is not None:
-        cg.compile(graph, request, "mlps", mode=mode.value)  # what is wrong shows before loading
+        for way in ways.values():  # what is wrong shows before loading
+            cg.compile(graph, request, way.variant, mode=way.mode, source=way.source)
     folder = Folder(out) if out is not None else None
     setting = Setting(model, task, prompts, seed, device, dtype)
     experiment, asked = setting.make()
-    with step(f"{request} patched under both variants", spinner=False):
-        comparison = experiment.compare(request, mode=mode.value)
+    with step(f"{request} patched: {', '.join(ways)}", spinner=False):
+        comparison = experiment.compare(request, **several)
     say_comparison(comparison, top)
     if folder is not None:
         folder.keep_comparison(comparison)
-        how = ["--mode", mode.value, "--out", str(out)]
+        how = [
+            word
+            for name, values in (
+                *(("--variant", variant), ("--mode", mode)),
+                *(("--source", source), ("--engine", engine)),
+            )
+            for value in values or ()
+            for word in (name, str(value))
+        ]
         folder.keep_report(
             title=request,
             question=asked.question,
@@ -68,32 +91,41 @@ def compare(
             prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
             answers=asked.answers,
             plans={
-                name: experiment.plan(request, read_variant(name), mode.value)
-                for name in comparison.names
+                name: experiment.plan(request, way.variant, way.mode, source=way.source)
+                for name, way in ways.items()
             },
-            command=["circuitgraph", "compare", request, *setting.options(), *how],
+            command=[
+                *("circuitgraph", "compare", request),
+                *(*setting.options(), *how, "--out", str(out)),
+            ],
         )
         folder.say()
 
 
 def say_comparison(comparison: "Comparison", top: int) -> None:
     """Print the strongest effects side by side, and what the comparison says in words."""
-    first, second = comparison.names
+    names = comparison.names
     heading, readings = repr(comparison).splitlines()[:2]
     say_title(heading)
     say(readings, "")
-    say_table(
-        ("", f"{first}#", f"{second}#", "difference#", "95% interval#", ""),
-        [
+    table = comparison.table(top).to_dict("records")
+    heads: tuple[str, ...] = ("range#",)
+    rest: list[tuple[str, ...]] = [(signed(row.get("range", 0.0)),) for row in table]
+    if len(names) == 2:
+        heads = ("difference#", "95% interval#", "")
+        rest = [
             (
-                str(row["name"]),
-                signed(row[first]),
-                signed(row[second]),
                 signed(row["difference"]),
                 f"{signed(row['ci_low'])} to {signed(row['ci_high'])}",
                 "differs" if row["differs"] else "",
             )
-            for row in comparison.table(top).to_dict("records")
+            for row in table
+        ]
+    say_table(
+        ("", *(f"{name}#" for name in names), *heads),
+        [
+            (str(row["name"]), *(signed(row[name]) for name in names), *more)
+            for row, more in zip(table, rest, strict=True)
         ],
     )
     say("", *comparison.sentences())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuitgraph.cli.telling import say
-from circuitgraph.errors import CircuitError
+from circuitgraph.errors import CircuitError, EffectsError
 
 if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit
@@ -18,6 +18,7 @@ EXAMPLES = (
     "circuitgraph draw demo-output/circuit.json -o circuit.png",
     "circuitgraph draw demo-output/head_to_logits.mlps.json --threshold 0.05",
     "circuitgraph draw results/effects.json --top 10 --labels -o top10.pdf",
+    "circuitgraph draw demo-output/head_to_logits.json --heatmap -o heads.svg",
 )
 
 _USUAL_TOP = 20
@@ -26,7 +27,7 @@ _USUAL_TOP = 20
 def draw(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Effects or a circuit, as saved (JSON)."),
+        typer.Argument(metavar="FILE", help="Effects, a comparison or a circuit, as saved (JSON)."),
     ],
     out: Annotated[
         Path | None,
@@ -34,8 +35,8 @@ def draw(
             "--out",
             "-o",
             metavar="FILE",
-            help="What to write: .svg, .png, .pdf or .dot.",
-            show_default="FILE with the suffix .svg",
+            help="What to write: .svg, .png, .pdf or .dot; of heatmaps .html instead of .dot.",
+            show_default="FILE with the suffix .svg, of heatmaps .html",
         ),
     ] = None,
     threshold: Annotated[
@@ -62,12 +63,44 @@ def draw(
     labels: Annotated[
         bool, typer.Option("--labels", help="Write every effect beside its line.")
     ] = False,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Draw effects, or a comparison, as heatmaps.")
+    ] = False,
 ) -> None:
-    """Draw saved effects or a saved circuit with Graphviz."""
+    """Draw saved effects or a saved circuit with Graphviz, or effects as heatmaps.
+
+    Heatmaps as .svg, .png and .pdf need kaleido and Chrome or Chromium; .html needs neither.
+    """
+    if heatmap:
+        _draw_heatmap(file, out, title, threshold=threshold, top=top, labels=labels)
+        return
     circuit = _read(file, threshold, top)
     drawing = circuit.draw(title=title, labels=labels)
     target = drawing.save(out if out is not None else file.with_suffix(".svg"))
     say(repr(circuit), "", f"Drawn: {target}")
+
+
+def _draw_heatmap(file: Path, out: Path | None, title: str | None, **others: object) -> None:
+    """Draw what a file holds as heatmaps.
+
+    Raises:
+        EffectsError: A circuit, or an option that only pictures of circuits have.
+    """
+    from circuitgraph.draw import save_figure
+    from circuitgraph.effects import Comparison, Effects
+
+    if given := [f"--{name}" for name, value in others.items() if value]:
+        raise EffectsError(f"heatmaps show all cells: leave out {', '.join(given)}")
+    results: Effects | Comparison
+    match _document(file).get("format"):
+        case "circuitgraph effects":
+            results = Effects.load(file)
+        case "circuitgraph comparison":
+            results = Comparison.load(file)
+        case _:
+            raise EffectsError(f"no heatmap of {str(file)!r}: it holds a circuit, not effects")
+    target = save_figure(results.heatmap(title=title), out or file.with_suffix(".html"))
+    say(repr(results), "", f"Drawn: {target}")
 
 
 def _read(file: Path, threshold: float | None, top: int | None) -> "Circuit":
@@ -81,6 +114,11 @@ def _read(file: Path, threshold: float | None, top: int | None) -> "Circuit":
         if threshold is None and top is None:
             top = _USUAL_TOP
         return Circuit.from_effects(Effects.load(file), threshold=threshold, top=top)
+    if document.get("format") == "circuitgraph comparison":
+        raise CircuitError(
+            f"{str(file)!r} holds a comparison, and a circuit has one effect per edge: "
+            "draw it with --heatmap, or the effects of one variant"
+        )
     circuit = Circuit.load(file) if "format" in document else Circuit.from_mib(file)
     if threshold is not None:
         circuit = circuit.threshold(threshold)

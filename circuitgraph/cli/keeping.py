@@ -41,11 +41,11 @@ class Folder:
 
     def keep_comparison(self, comparison: "Comparison", stem: str = "comparison") -> None:
         """Write a comparison, its table, its heatmaps and its scatter plot."""
-        comparison.save(self.add(f"{stem}.json", "both variants; Comparison.load reads it"))
+        comparison.save(self.add(f"{stem}.json", "the comparison; Comparison.load reads it"))
         everything = len(comparison.labels)
         table = comparison.table(everything).dropna(subset=list(comparison.names))
-        table.to_csv(self.add(f"{stem}.csv", "both variants side by side, a row each"), index=False)
-        self.keep_figure(comparison.heatmap(), f"{stem}.html", "both variants and their difference")
+        table.to_csv(self.add(f"{stem}.csv", "effects side by side, a row each"), index=False)
+        self.keep_figure(comparison.heatmap(), f"{stem}.html", "the effects and their difference")
         self.keep_figure(comparison.scatter(), f"{stem}_scatter.html", "one against the other")
 
     def keep_figure(self, figure: Any, name: str, what: str) -> None:

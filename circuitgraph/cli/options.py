@@ -12,16 +12,21 @@ __all__ = [
     "DtypeName",
     "Engine",
     "EngineName",
+    "Engines",
     "MaybeOut",
     "Mode",
     "ModeName",
     "Model",
+    "Modes",
     "Prompts",
     "RequestText",
     "Seed",
+    "SourceName",
+    "Sources",
     "TaskName",
     "Top",
     "VariantText",
+    "Variants",
 ]
 
 
@@ -38,6 +43,15 @@ class EngineName(StrEnum):
 
     FAST = "fast"
     REFERENCE = "reference"
+
+
+class SourceName(StrEnum):
+    """Where patched values come from."""
+
+    CORRUPT = "corrupt"
+    ZERO = "zero"
+    MEAN = "mean"
+    MEAN_POSITION = "mean-position"
 
 
 class DtypeName(StrEnum):
@@ -83,6 +97,44 @@ Mode = Annotated[ModeName, typer.Option(help="What patching several receivers me
 Engine = Annotated[
     EngineName,
     typer.Option(help="What runs it; reference goes hook by hook, slow and obvious."),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="A variant to compare, as for `patch`. This and what follows may be given several "
+        "times.",
+        show_default="both, or mlps where others are compared",
+    ),
+]
+Modes = Annotated[
+    list[ModeName] | None,
+    typer.Option(
+        "--mode",
+        metavar="NAME",
+        help=f"What patching several receivers means: {', '.join(ModeName)}.",
+        show_default=ModeName.SET.value,
+    ),
+]
+Sources = Annotated[
+    list[SourceName] | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help=f"Where patched values come from: {', '.join(SourceName)}; means are over the corrupt "
+        "prompts.",
+        show_default=SourceName.CORRUPT.value,
+    ),
+]
+Engines = Annotated[
+    list[EngineName] | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help=f"What runs it: {', '.join(EngineName)}.",
+        show_default=EngineName.FAST.value,
+    ),
 ]
 Device = Annotated[
     str | None,

@@ -6,6 +6,7 @@ pygraphviz and plotly are imported nowhere else. `circuitgraph.draw.report` hold
 
 from circuitgraph.draw.circuits import circuit_html, draw_circuit
 from circuitgraph.draw.drawing import Drawing
+from circuitgraph.draw.export import save_figure
 from circuitgraph.draw.inline import plan_html, schedule_html
 from circuitgraph.draw.plans import draw_plan, draw_plans
 from circuitgraph.draw.schedules import draw_schedule
@@ -18,5 +19,6 @@ __all__ = [
     "draw_plans",
     "draw_schedule",
     "plan_html",
+    "save_figure",
     "schedule_html",
 ]

@@ -41,7 +41,8 @@ def draw_circuit(
         labels: Write every weight beside its line.
         bundle: Draw each group as one box and all edges between two groups as one line per port,
             as wide as their weights together: the shape of a large circuit at a glance.
-        max_edges: Draw at most this many edges, the largest weights first; the picture says so.
+        max_edges: Draw at most this many edges (with ``bundle``, lines), the largest weights first;
+            the picture says so.
         legend: Explain lines and widths below the picture.
 
     Raises:
@@ -60,8 +61,13 @@ def draw_circuit(
         raise CircuitError(f"rankdir must be one of {allowed}, got {rankdir!r}")
     if not circuit.members:
         raise CircuitError("nothing to draw: the circuit has no edges")
+    if max_edges < 1:
+        raise CircuitError(f"max_edges must be 1 or more, got {max_edges}")
     edges, note = _bundled(circuit) if bundle else _strongest(circuit, max_edges)
     sketch = sketch_groups(circuit, edges) if bundle else sketch_nodes(circuit, edges)
+    if bundle and len(sketch.lines) > max_edges:
+        left = f"the strongest {max_edges} of {len(sketch.lines):,} lines"
+        sketch, note = sketch.strongest(max_edges), "; ".join(filter(None, (left, note)))
     heading = _title(circuit) if title is None else title
     caption = Caption(
         title=heading or None,
@@ -91,8 +97,6 @@ def circuit_html(circuit: Circuit) -> str:
 
 def _strongest(circuit: Circuit, max_edges: int) -> tuple[tuple[Edge, ...], str]:
     """Return the edges to draw, and what to say where that is not all of them."""
-    if max_edges < 1:
-        raise CircuitError(f"max_edges must be 1 or more, got {max_edges}")
     total = len(circuit)
     if total <= max_edges:
         return circuit.edges, ""

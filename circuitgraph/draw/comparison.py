@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from circuitgraph.draw.heatmap import add_panel, bold, metric_words, notes
+from circuitgraph.draw.marks import tidy_axes
 from circuitgraph.draw.panels import Grid, Panel, lay_out
-from circuitgraph.draw.plot import color_axis, describe_comparison, layout, note, tidy_axes
-from circuitgraph.draw.scatter import scatter
+from circuitgraph.draw.plot import color_axis, describe_comparison, layout, note
+from circuitgraph.draw.scatter import pair_of, scatter
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Comparison, Effects
 
@@ -22,6 +23,8 @@ _MANY = 4000
 
 def heatmaps(
     comparison: Comparison,
+    a: str | None = None,
+    b: str | None = None,
     *,
     title: str | None = None,
     statistics: bool | None = None,
@@ -30,13 +33,14 @@ def heatmaps(
 ) -> go.Figure:
     """Return a plotly figure: the effects under every name side by side, then the difference.
 
-    All effects share one colour scale; the difference of the first two (the first minus the second)
-    has its own, since it is usually smaller. Where effects are spread over several panels
-    (receivers, positions), each is a row. See `circuitgraph.draw.heatmap.heatmap` for colours,
-    marks and files.
+    All effects share one colour scale; the difference (``a`` minus ``b``) has its own, since it is
+    usually smaller. Where effects are spread over several panels (receivers, positions), each is a
+    row. See `circuitgraph.draw.heatmap.heatmap` for colours, marks and files.
 
     Args:
         comparison: What to show.
+        a: The name that the difference is taken of; the first by default.
+        b: The name that is taken from it; the second by default.
         title: The title; the request by default.
         statistics: Whether cells that stand out from zero are marked: dots in the difference are
             cells where the two differ by more than chance explains. None does so where there are
@@ -45,11 +49,12 @@ def heatmaps(
         max_panels: Show at most this many rows, those with the largest effects.
 
     Raises:
-        EffectsError: The metric cannot tell clean from corrupt.
+        EffectsError: No such name, or the metric cannot tell clean from corrupt.
     """
+    pair = pair_of(comparison, a, b)
     first = comparison.effects[comparison.names[0]]
     marked = _few(first) if statistics is None else statistics
-    columns = _columns(comparison, marked, max_panels)
+    columns = _columns(comparison, pair, marked, max_panels)
     grid, kept = columns[-1][1], len(columns[-1][1].panels)
     sheet = Sheet.of(grid, rows=kept, columns=len(columns))
     titles = [
@@ -66,10 +71,11 @@ def heatmaps(
     )
     figure.update_annotations(font={"size": 12})
     unit = metric_words(first)
-    for col, (_, column) in enumerate(columns, start=1):
-        axis = "coloraxis2" if col == len(columns) else "coloraxis"
+    for col, (name, column) in enumerate(columns, start=1):
+        apart = name if col == len(columns) else ""
+        axis = "coloraxis2" if apart else "coloraxis"
         for row, panel in enumerate(column.panels, start=1):
-            add_panel(figure, column, panel, unit, (row, col), axis, values)
+            add_panel(figure, column, panel, unit, (row, col), axis, values, apart)
             tidy_axes(figure, column, (row, col), sheet)
         figure.update_xaxes(title_text=grid.column_title, row=kept, col=col)
     words = f"share of {unit}" if grid.bars else grid.row_title
@@ -91,23 +97,27 @@ def heatmaps(
         coloraxis=color_axis(effects, "effect", size, shown=not bars),
         coloraxis2=color_axis(columns[-1][1].largest, "difference", size, 1, shown=not bars),
     )
-    said = comparison.difference() if marked else None
-    note(figure, notes(replace(grid, left_out=columns[0][1].left_out), said, values), sheet.below)
+    said = comparison.difference(*pair) if marked else None
+    every = tuple(panel for _, column in columns[:-1] for panel in column.panels)
+    shown = replace(columns[0][1], panels=every)
+    note(figure, notes(shown, said, values, grid.panels), sheet.below)
     return figure
 
 
-def _columns(comparison: Comparison, marked: bool, max_panels: int) -> list[tuple[str, Grid]]:
+def _columns(
+    comparison: Comparison, pair: tuple[str, str], marked: bool, max_panels: int
+) -> list[tuple[str, Grid]]:
     """Return a grid per name and one for the difference, all with the same panels."""
-    columns = [
-        (name, lay_out(effects, effects.statistics() if marked else None))
+    grids = {
+        name: lay_out(effects, effects.statistics() if marked else None)
         for name, effects in comparison.effects.items()
-    ]
-    first, second = comparison.names[:2]
+    }
+    first, second = pair
     if marked:
         apart = lay_out(comparison.effects[first], comparison.difference(first, second))
     else:
-        apart = _minus(columns[0][1], columns[1][1])
-    columns.append((f"{first} − {second}", apart))
+        apart = _minus(grids[first], grids[second])
+    columns = [*grids.items(), (f"{first} − {second}", apart)]
     sizes = [max(panels, key=_largest).largest for panels in _rows(columns)]
     kept = sorted(sorted(range(len(sizes)), key=lambda row: -sizes[row])[:max_panels])
     left_out = len(sizes) - len(kept)

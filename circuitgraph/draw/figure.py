@@ -4,19 +4,20 @@ The text carries every place and asks for the engine that keeps them, so any Gra
 picture from it: ``dot -Tpdf circuit.dot``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.dot import Html, attributes, quoted, text
 from circuitgraph.draw.labels import label_size, place_labels
-from circuitgraph.draw.layout import FONT, Frame, Placed
+from circuitgraph.draw.layout import FONT, Frame, Placed, group_title
 from circuitgraph.draw.legend import legend_items, legend_label
 from circuitgraph.draw.lines import line_ends, line_style, places_on_bars
 from circuitgraph.draw.palette import FAINT, INK, STROKES
 from circuitgraph.draw.routing import Route, route
 from circuitgraph.draw.shapes import BAR_SIDEWAYS, bar_label, box_label, box_size, tint_of
 from circuitgraph.draw.sketch import BARS, Box, Line, Sketch
+from circuitgraph.draw.titles import clear_titles, runs_behind
 from circuitgraph.nodes import PortName
 
 __all__ = ["Caption", "figure_dot"]
@@ -52,6 +53,11 @@ def figure_dot(sketch: Sketch, placed: Placed, caption: Caption) -> str:
     boxes = [*_boxes(sketch, placed), *_bars(placed)]
     lines = _lines(sketch, placed, caption)
     routes = route(boxes, lines)
+    titles = clear_titles(placed, routes)
+    names = _names_of_groups(sketch, titles)
+    if behind := runs_behind(sketch, titles, routes):
+        around = route([*boxes, *names], lines)
+        routes = [around[at] if at in behind else way for at, way in enumerate(routes)]
     graph: dict[str, object] = {
         "layout": "nop2",
         "outputorder": "edgesfirst",
@@ -72,11 +78,11 @@ def figure_dot(sketch: Sketch, placed: Placed, caption: Caption) -> str:
         *_groups(sketch, placed),
         *boxes,
         *_rows(sketch),
-        *_names_of_groups(sketch, placed),
+        *names,
         *_names_of_layers(sketch, placed),
         *_title(placed, caption),
         *_routed(sketch, lines, routes),
-        *(_labels(sketch, placed, routes) if caption.labels else ()),
+        *(_labels(sketch, placed, titles, routes) if caption.labels else ()),
         "}",
     ]
     return "\n".join(parts) + "\n"
@@ -152,10 +158,10 @@ def _rows(sketch: Sketch) -> list[str]:
 # -- names -----------------------------------------------------------------------------------------
 
 
-def _names_of_groups(sketch: Sketch, placed: Placed) -> list[str]:
+def _names_of_groups(sketch: Sketch, titles: Mapping[str, Frame]) -> list[str]:
     """Return the names of groups as boxes of their own, so that no line runs over them."""
     statements = []
-    for group, frame in placed.titles.items():
+    for group, frame in titles.items():
         tint = tint_of(group, sketch.groups)
         style = {
             "pos": _position(frame.center),
@@ -164,9 +170,9 @@ def _names_of_groups(sketch: Sketch, placed: Placed) -> list[str]:
             "color": tint.fill if tint else None,
             "fillcolor": tint.fill if tint else None,
             "width": (frame.right - frame.left - 6) / 72,
-            "height": 13 / 72,
+            "height": (frame.top - frame.bottom) / 72,
             "fixedsize": "true",
-            "label": Html(f"<B>{text(group)}</B>"),
+            "label": group_title(group),
             "tooltip": group,
         }
         statements.append(f"{quoted(f'name of {group}')} {attributes(style)};")
@@ -254,10 +260,12 @@ def _routed(
     return statements
 
 
-def _labels(sketch: Sketch, placed: Placed, routes: Sequence[Route]) -> list[str]:
+def _labels(
+    sketch: Sketch, placed: Placed, titles: Mapping[str, Frame], routes: Sequence[Route]
+) -> list[str]:
     """Return the weights beside their lines, on a patch of paper so that they can be read."""
     words = [_label(line) for line in sketch.lines]
-    obstacles = [*placed.titles.values()]
+    obstacles = [*titles.values()]
     for box in sketch.boxes:
         (x, y), (width, height) = placed.boxes[box.name], box_size(box)
         obstacles.append(Frame(x - width / 2, y - height / 2, x + width / 2, y + height / 2))

@@ -1,22 +1,16 @@
 """Effects as heatmaps: layer by head, one image or several, with names and numbers on hover."""
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from circuitgraph.draw.marks import add_bars, add_image, tidy_axes
 from circuitgraph.draw.panels import Grid, Panel, lay_out
-from circuitgraph.draw.plot import (
-    add_bars,
-    add_image,
-    color_axis,
-    describe,
-    layout,
-    note,
-    tidy_axes,
-)
+from circuitgraph.draw.plot import color_axis, describe, layout, note
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Effects
 from circuitgraph.errors import EffectsError
@@ -43,8 +37,8 @@ def heatmap(
     below it and blue above, by the same scale on both sides and in all panels. Grey cells are cells
     that no request fills. A dot marks cells that stand out from zero.
 
-    Show it in a notebook, or keep it with ``figure.write_html("heatmap.html")``. Plotly's own
-    ``figure.write_image("heatmap.png")`` needs the package ``kaleido`` and Chrome.
+    Show it in a notebook, or keep it with ``circuitgraph.draw.save_figure(figure, "heatmap.svg")``:
+    as a page (``.html``), or, with kaleido and Chrome installed, as ``.svg``, ``.png`` or ``.pdf``.
 
     Args:
         effects: What to show.
@@ -100,7 +94,12 @@ def heatmap(
     heading = effects.attrs.get("request", "effects") if title is None else title
     figure.update_layout(
         **layout(
-            str(heading), describe(effects), sheet.size, below=sheet.below, beside=sheet.beside
+            str(heading),
+            describe(effects),
+            sheet.size,
+            scales=0 if grid.bars else 1,
+            below=sheet.below,
+            beside=sheet.beside,
         ),
         coloraxis=color_axis(limit or grid.largest, "effect", sheet.size, shown=not grid.bars),
     )
@@ -116,12 +115,13 @@ def add_panel(
     place: tuple[int, int],
     coloraxis: str,
     values: bool,
+    apart: str = "",
 ) -> None:
-    """Add one panel to a figure: an image, or bars."""
+    """Add one panel to a figure: an image, or bars; ``apart`` says what a difference is between."""
     if grid.bars:
-        add_bars(figure, panel, unit, place, coloraxis)
+        add_bars(figure, panel, unit, place, coloraxis, apart)
     else:
-        add_image(figure, panel, unit, place, coloraxis, values)
+        add_image(figure, panel, unit, place, coloraxis, values, apart)
 
 
 def bold(words: str) -> str:
@@ -135,17 +135,31 @@ def metric_words(effects: Effects) -> str:
     return metric if metric.startswith("the ") else f"the {metric}"
 
 
-def notes(grid: Grid, statistics: xr.Dataset | None, values: bool = False) -> list[str]:
-    """Return what the marks of a figure mean: only those it has."""
+def notes(
+    grid: Grid,
+    statistics: xr.Dataset | None,
+    values: bool = False,
+    apart: Sequence[Panel] = (),
+) -> list[str]:
+    """Return what the marks of a figure mean: only those it has.
+
+    Args:
+        grid: Panels of effects.
+        statistics: What the marks were made from.
+        values: Whether numbers stand in the cells, in place of dots.
+        apart: Panels that show a difference.
+    """
     found = []
-    if statistics is not None and any(panel.significant.any() for panel in grid.panels):
+    differ = any(panel.significant.any() for panel in apart)
+    if statistics is not None and (differ or any(panel.significant.any() for panel in grid.panels)):
         share = f"{100 * float(statistics.attrs.get('confidence', 0.95)):g} %"
         if grid.bars:
             found.append(f"whiskers: {share} interval")
         elif not values:
             tested = statistics.attrs.get("n_tested")
             family = f", corrected for {tested} cells" if tested else ""
-            found.append(f"• stands out from zero ({share}{family})")
+            also = "; in the difference: differs by more than chance" if differ else ""
+            found.append(f"• stands out from zero ({share}{family}){also}")
     if any(not panel.filled.all() for panel in grid.panels):
         found.append("× no such request" if grid.bars else "grey: no such request")
     if grid.left_out:

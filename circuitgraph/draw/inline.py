@@ -102,7 +102,7 @@ def plan_figures(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | N
     spots = [spot for board in every for spot in board.spots.values()]
     kept = KEPT if any(spot.kept for spot in spots) else ""
     differs = DIFFERENT if any(spot.differs for spot in spots) else ""
-    return "".join(parts) + _key(look_words(rows[0][0], every), kept, differs)
+    return "".join(parts) + _key(look_words([plan for plan, _, _ in rows], every), kept, differs)
 
 
 def _figures(plan: Plan, boards: Sequence[Board], *, recordings: bool) -> str:

@@ -7,6 +7,7 @@ The edges are routed afterwards, around the boxes where they then stand.
 """
 
 import json
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from circuitgraph.draw.rendering import render
 from circuitgraph.draw.shapes import BAR, BAR_SIDEWAYS, CELL, box_size
 from circuitgraph.draw.sketch import BARS, Line, Sketch
 
-__all__ = ["FONT", "Frame", "Placed", "Rankdir", "place"]
+__all__ = ["FONT", "Frame", "Placed", "Rankdir", "group_title", "place"]
 
 Rankdir = Literal["TB", "BT", "LR"]
 """Where the residual stream runs: top to bottom, bottom to top, left to right."""
 
 _GAP = 40.0
+_LONG = 22
+"""How many letters of a group's name stand in one line."""
+
 FONT = "Helvetica,Arial,sans-serif"
 
 
@@ -95,6 +99,17 @@ def place(sketch: Sketch, rankdir: Rankdir, ranked: bool) -> Placed:
         return _place(sketch, inner_lines(sketch), rankdir, ranked)
     layouts = [_place(sketch, lines, rankdir, ranked) for lines in skeletons(sketch)]
     return min(layouts, key=lambda placed: _strays(sketch, placed))
+
+
+def group_title(group: str) -> Html:
+    """Return the name of a group, in lines: a long one would make its box wider than its heads.
+
+    Example:
+        >>> group_title("negative name movers (copy suppression)")
+        '<B>negative name movers</B><BR/><B>(copy suppression)</B>'
+    """
+    lines = textwrap.wrap(group, _LONG, break_long_words=False) or [group]
+    return Html("<BR/>".join(f"<B>{text(line)}</B>" for line in lines))
 
 
 def inner_lines(sketch: Sketch) -> list[Line]:
@@ -185,7 +200,7 @@ def _skeleton_dot(sketch: Sketch, skeleton: Sequence[Line], rankdir: Rankdir, ra
         members[None if box.kind == "group" else box.group].append(f"{quoted(box.name)} {size};")
     for number, group in enumerate(sketch.groups):
         if members[group]:
-            style = attributes({"label": Html(f"<B>{text(group)}</B>"), "margin": 9})
+            style = attributes({"label": group_title(group), "margin": 9})
             lines += [f"subgraph cluster_{number} {{ graph {style}", *members[group], "}"]
     lines += members[None]
     lines += _ranks(sketch) if ranked else _last(sketch)
@@ -209,11 +224,20 @@ def _ranks(sketch: Sketch) -> list[str]:
 
 
 def _last(sketch: Sketch) -> list[str]:
-    """Return a row at the end of the stream for boxes that are joined to the logits alone."""
+    """Return hidden lines that hold boxes joined to the logits alone at their place in the stream.
+
+    Each is kept below the box that comes last before it.
+    """
     joined = {end for line in inner_lines(sketch) for end in (line.sender, line.receiver)}
     loose = {line.sender for line in sketch.lines if line.receiver == "logits"} - joined
-    names = "; ".join(quoted(name) for name in sorted(loose - set(BARS)))
-    return [f"{{ rank=max; {names} }}"] if names else []
+    hidden = attributes({"style": "invis", "weight": 0})
+    lines = []
+    for box in sketch.boxes:
+        before = [other for other in sketch.boxes if other.name in joined and other.rank < box.rank]
+        if box.name in loose and before:
+            last = max(before, key=lambda other: other.rank)
+            lines.append(f"{quoted(last.name)} -> {quoted(box.name)} {hidden};")
+    return lines
 
 
 def _title(cluster: Mapping[str, str]) -> Frame:

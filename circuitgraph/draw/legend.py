@@ -1,6 +1,6 @@
 """What the lines of a picture mean: only what the picture really has, in as many rows as needed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.dot import Html, text
@@ -13,42 +13,60 @@ __all__ = ["Item", "legend_items", "legend_label"]
 Item = tuple[str, str]
 """A sample, as a cell of a table, and the words beside it."""
 
-_NARROW = 330.0
+_NARROW = 370.0
 """A legend need not be narrower than this, in points, even below a very narrow picture."""
+
+_BARE = 'BORDER="0" CELLBORDER="0" CELLPADDING="0"'
 
 _MARKS: Mapping[bool, str] = {False: "→", True: "⊣"}
 
 
-def legend_items(sketch: Sketch, quantity: str, helps: int) -> list[Item]:
-    """Return samples and words for the ports, signs and widths that a picture has."""
-    ports = {line.port for line in sketch.lines}
-    items = [
+def legend_items(sketch: Sketch, quantity: str, helps: int) -> list[list[Item]]:
+    """Return samples and words for what a picture has: its ports, then its signs and widths."""
+    present = {line.port for line in sketch.lines}
+    ports = [
         (_sample(stroke.color, stroke.style, 2), f"into {_receivers(sketch, stroke.words)}")
         for port, stroke in STROKES.items()
-        if port in ports
+        if port in present
     ]
     signs = {is_against(line, helps) for line in sketch.lines if line.value}
     words = {False: "positive", True: "negative"}
     if helps:
         words = {False: "helps", True: "works against"}
-    items += [
-        (f"<TD>{mark}</TD>", words[against]) for against, mark in _MARKS.items() if against in signs
+    weights = [
+        (f'<TD WIDTH="28"><FONT POINT-SIZE="13">{mark}</FONT></TD>', words[against])
+        for against, mark in _MARKS.items()
+        if against in signs
     ]
     if sketch.largest > 0:
         widest = _sample(INK, "solid", round(THICK))
-        items.append((widest, f"widest: {quantity} ±{signed(sketch.largest)}"))
-    return items
+        weights.append((widest, f"widest: {quantity} ±{signed(sketch.largest)}"))
+    return [items for items in (ports, weights) if items]
 
 
-def legend_label(items: list[Item], width: float) -> Html:
-    """Return the legend as a table that is about as wide as the picture, columns aligned."""
-    wide = [46 + 4.6 * len(words) for _, words in items]
-    columns = len(items)
-    if sum(wide) > width:
-        columns = max(1, min(len(items), int(max(width, _NARROW) / max(wide))))
-    rows = [items[at : at + columns] for at in range(0, len(items), columns)]
+def legend_label(sections: Sequence[Sequence[Item]], width: float) -> Html:
+    """Return the legend as a table about as wide as the picture: every section begins a row."""
+    room = max(width, _NARROW)
+    rows = [list(items) for items in sections]
+    for columns in range(max(map(len, sections)), 0, -1):
+        rows = [
+            list(items[at : at + columns])
+            for items in sections
+            for at in range(0, len(items), columns)
+        ]
+        wide = [max(map(_width, column)) for column in _columns(rows)]
+        if sum(wide) <= room:
+            break
     lines = "".join(f"<TR>{''.join(map(_cells, row))}</TR>" for row in rows)
-    return Html(f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="0">{lines}</TABLE>')
+    return Html(f'<TABLE {_BARE} CELLSPACING="3">{lines}</TABLE>')
+
+
+def _columns(rows: Sequence[Sequence[Item]]) -> list[list[Item]]:
+    return [[row[at] for row in rows if at < len(row)] for at in range(max(map(len, rows)))]
+
+
+def _width(item: Item) -> float:
+    return 46 + 4.6 * len(item[1])
 
 
 def _cells(item: Item) -> str:
@@ -68,7 +86,9 @@ def _receivers(sketch: Sketch, words: str) -> str:
 
 
 def _sample(color: str, style: str, width: int) -> str:
-    return (
-        f'<TD WIDTH="28" HEIGHT="6" FIXEDSIZE="TRUE" SIDES="B" BORDER="{width}" '
+    """Return a cell with a line in its middle; a table of its own keeps it off the cell's edge."""
+    line = (
+        f'<TD WIDTH="28" HEIGHT="{width}" FIXEDSIZE="TRUE" SIDES="B" BORDER="{width}" '
         f'STYLE="{style}" COLOR="{color}"></TD>'
     )
+    return f'<TD><TABLE {_BARE} CELLSPACING="0"><TR>{line}</TR></TABLE></TD>'

@@ -177,7 +177,8 @@ def _title(values: xr.DataArray, names: xr.DataArray, fixed: tuple[str, ...]) ->
 
 
 def _texts(values: xr.DataArray, dim: str) -> tuple[str, ...]:
-    return tuple(map(str, values[dim].to_numpy().tolist()))
+    """Return what stands along an axis; positions have an axis or panels of their own."""
+    return tuple(str(step).replace("@each", "") for step in values[dim].to_numpy().tolist())
 
 
 def _columns(values: xr.DataArray, dim: str, names: xr.DataArray) -> tuple[str, ...]:

@@ -118,10 +118,28 @@ def compared_boards(
     first = next(iter(named.values()))
     if any(plan.graph != first.graph for plan in named.values()):
         raise PlanError("plans for different models cannot be drawn side by side")
+    marked, said = _marked(named, cell)
+    if len({plan.source for plan in named.values()}) > 1:
+        said.insert(0, f"{listed(named)} differ in what senders are set to")
+    if not said and len(named) > 1:
+        said = [f"{listed(named)} do the same"]
+    return [(plan, name, marked[name]) for name, plan in named.items()], said
+
+
+def _marked(
+    named: Mapping[str, Plan], cell: int | str | None
+) -> tuple[dict[str, tuple[Board, ...]], list[str]]:
+    """Return the boards of every plan, compared run by run, and what sets them apart.
+
+    Recordings are not compared: not every source of patched values needs the same ones.
+    """
     rows = {name: boards_of(plan, find_cell(plan, cell)) for name, plan in named.items()}
-    marked: dict[str, list[Board]] = {name: [] for name in named}
-    said: list[str] = []
-    for step in zip_longest(*rows.values()):
+    marked = {name: [board for board in row if board.recording] for name, row in rows.items()}
+    runs = {name: [board for board in row if not board.recording] for name, row in rows.items()}
+    # The last runs measure, so it is from the end that runs belong together.
+    backwards = zip_longest(*(reversed(row) for row in runs.values()))
+    said, worded = [], []
+    for step in reversed(list(backwards)):
         there = [board for board in step if board is not None]
         frames: frozenset[Node] = frozenset()
         for other in there[1:]:
@@ -130,13 +148,16 @@ def compared_boards(
             if board is not None:
                 marked[name].append(with_differences(board, frames))
         if len(there) < len(step):
-            lone = listed(name for name, board in zip(named, step, strict=True) if board)
-            said.append(f"only {lone} has {there[0].title}")
-        elif frames:
+            lone = [name for name, board in zip(named, step, strict=True) if board]
+            has = "has" if len(lone) == 1 else "have"
+            said.append(f"only {listed(lone)} {has} {there[0].title}")
+        if frames:
             said.append(f"{listed(named)} differ in {there[0].title} at {_nodes(frames)}")
-    if not said:
-        said = [f"{listed(named)} do the same"] if len(named) > 1 else []
-    return [(named[name], name, tuple(marked[name])) for name in named], said
+        elif any(board.words != there[0].words for board in there):
+            worded.append(there[0].title)
+    if worded and len({plan.mode for plan in named.values()}) > 1 and not said:
+        said = [f"{listed(named)} differ in what is said below {listed(worded)}"]
+    return {name: tuple(boards) for name, boards in marked.items()}, said
 
 
 def plan_title(plan: Plan) -> str:
@@ -155,14 +176,17 @@ def plan_notes(plan: Plan, cell: Cell) -> list[str]:
     return notes
 
 
-def look_words(plan: Plan, boards: Sequence[Board]) -> list[tuple[Look, str]]:
+def look_words(plans: Sequence[Plan], boards: Sequence[Board]) -> list[tuple[Look, str]]:
     """Return the looks that some boards have, each with what the legend says of it."""
+    plan = plans[0]
     spots = [spot for board in boards for spot in board.spots.values()]
     there = {spot.look for spot in spots if not (spot.look == "idle" and spot.kept)}
     source = "corrupt" if plan.source == "given" else plan.source
     words = {look: paint.words.format(source) for look, paint in LOOKS.items()}
     if plan.source in ("zero", "given"):
         words["corrupt"] = f"sender: set to {'zero' if plan.source == 'zero' else 'what was given'}"
+    if any(other.source != plan.source for other in plans):
+        words["corrupt"] = "sender: set to what is patched in"
     return [(look, words[look]) for look in LOOKS if look in there]
 
 
@@ -197,7 +221,7 @@ def _drawing(
         every = [board for _, _, row in rows for board in row]
         spots = [spot for board in every for spot in board.spots.values()]
         key = legend_canvas(
-            look_words(plan, every),
+            look_words([row_plan for row_plan, _, _ in rows], every),
             width,
             kept=KEPT if any(spot.kept for spot in spots) else "",
             differs=DIFFERENT if any(spot.differs for spot in spots) else "",

@@ -1,4 +1,4 @@
-"""What every plotly figure of this package has in common: colours, type, titles, hover texts.
+"""What every plotly figure of this package has in common: colours, type, titles, notes.
 
 Nothing of plotly's own defaults is changed: every figure carries its own layout.
 """
@@ -8,29 +8,21 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 
 from circuitgraph.circuit.weights import signed
-from circuitgraph.draw.palette import DIVERGING, FAINT, INK, NO_VALUE, PAPER
-from circuitgraph.draw.panels import Grid, Panel
-from circuitgraph.draw.sheet import Sheet
+from circuitgraph.draw.palette import DIVERGING, FAINT, INK, PAPER
 from circuitgraph.effects import Comparison, Effects
 
 __all__ = [
     "BOTTOM",
     "LEFT",
     "RIGHT",
-    "add_bars",
-    "add_image",
     "color_axis",
     "describe",
     "describe_comparison",
-    "hover_texts",
     "layout",
     "note",
-    "tidy_axes",
 ]
 
 LEFT, RIGHT, BOTTOM = 64, 100, 78
@@ -38,6 +30,9 @@ LEFT, RIGHT, BOTTOM = 64, 100, 78
 
 _FAMILY = "Helvetica, Arial, sans-serif"
 _NARROWEST = 420.0
+_SHORTEST = 110.0
+"""A colour scale is no shorter, in pixels, so that its numbers and its title stand apart."""
+
 _NO_BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "logo"]
 
 
@@ -69,7 +64,8 @@ def layout(
     said += "".join(
         f'<br><span style="font-size:12px;color:{FAINT}">{escape(line)}</span>' for line in lines
     )
-    top = 36 + 21 * len(heads) + 17 * len(lines)
+    top = 44 + 21 * len(heads) + 17 * len(lines)
+    height = round(size[1] + top + BOTTOM + below)
     return {
         "template": None,
         "title": {
@@ -77,10 +73,10 @@ def layout(
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            "y": 1,
+            "y": 1 - 24 / height,  # where the first line stands, not where it begins
             "yref": "container",
             "yanchor": "top",
-            "pad": {"l": 16, "t": 14},
+            "pad": {"l": 16},
             "font": {"size": 16},
         },
         "font": {"family": _FAMILY, "size": 12, "color": INK},
@@ -89,7 +85,7 @@ def layout(
         "hoverlabel": {"bgcolor": PAPER, "font": {"color": INK, "family": _FAMILY}},
         "modebar": {"remove": _NO_BUTTONS, "bgcolor": "rgba(0,0,0,0)"},
         "width": round(width),
-        "height": round(size[1] + top + BOTTOM + below),
+        "height": height,
         "margin": {
             "l": left,
             "r": round(width - left - size[0]),
@@ -116,6 +112,7 @@ def color_axis(
     ticks: dict[str, Any] = {"nticks": min(9, int(size[1] / 32))}
     if size[1] < 150:
         ticks = {"tickvals": [-limit, 0, limit], "ticktext": [signed(-limit), "0", signed(limit)]}
+        ticks |= {"lenmode": "pixels", "len": max(_SHORTEST, size[1])}
     return {
         "showscale": shown,
         "colorscale": [list(stop) for stop in DIVERGING],
@@ -157,189 +154,8 @@ def describe_comparison(comparison: Comparison) -> str:
         shared = {key: value for key, value in shared.items() if effects.attrs.get(key) == value}
     first = every[0].data
     said = describe(Effects(first.assign_attrs({**dict.fromkeys(first.attrs, ""), **shared})))
-    return f"{' and '.join(comparison.names)} · {said}"
-
-
-def hover_texts(panel: Panel, unit: str) -> NDArray[np.str_]:
-    """Return what each cell says when pointed at."""
-    texts = np.empty(panel.values.shape, dtype=object)
-    for at in np.ndindex(*panel.values.shape):
-        name = f"<b>{escape(str(panel.names[at]))}</b>"
-        if not panel.filled[at]:
-            texts[at] = f"{name}: no such request (the sender does not come before the receiver)"
-            continue
-        said = f"{name}: {signed(float(panel.values[at]))} of {escape(unit)}"
-        if np.isfinite(panel.low[at]):
-            low, high = signed(float(panel.low[at])), signed(float(panel.high[at]))
-            said += f" [{low}, {high}]"
-        if panel.significant[at]:
-            said += "<br>stands out from zero"
-        texts[at] = said
-    return texts.astype(np.str_)
-
-
-def add_image(
-    figure: go.Figure,
-    panel: Panel,
-    unit: str,
-    place: tuple[int, int],
-    coloraxis: str,
-    values: bool,
-) -> None:
-    """Add one panel as an image: colours, empty cells in grey, dots where it is significant."""
-    row, col = place
-    texts = hover_texts(panel, unit)
-    hover = {"hoverinfo": "text", "xgap": 1, "ygap": 1}
-    empty = np.where(panel.filled, np.nan, 0.0)
-    if not panel.filled.all():
-        figure.add_trace(
-            go.Heatmap(
-                z=empty,
-                colorscale=[[0, NO_VALUE], [1, NO_VALUE]],
-                showscale=False,
-                hovertext=texts,
-                name="empty",
-                **hover,
-            ),
-            row=row,
-            col=col,
-        )
-    written: dict[str, Any] = {}
-    if values:
-        shown = [
-            [f"{value:.2f}".replace("-", "−") if abs(value) >= 0.005 else "" for value in line]
-            for line in panel.values
-        ]
-        written = {"text": shown, "texttemplate": "%{text}", "textfont": {"size": 9}}
-    figure.add_trace(
-        go.Heatmap(
-            z=panel.values,
-            coloraxis=coloraxis,
-            hovertext=texts,
-            hoverongaps=False,
-            name="effect",
-            **written,
-            **hover,
-        ),
-        row=row,
-        col=col,
-    )
-    rows, columns = np.nonzero(panel.significant & panel.filled)
-    if len(rows) and not values:
-        figure.add_trace(
-            go.Scatter(
-                x=columns,
-                y=rows,
-                mode="markers",
-                marker={
-                    "size": 4,
-                    "color": INK,
-                    "line": {"width": 0.8, "color": PAPER},
-                },
-                hoverinfo="skip",
-                name="significant",
-            ),
-            row=row,
-            col=col,
-        )
-
-
-def add_bars(
-    figure: go.Figure, panel: Panel, unit: str, place: tuple[int, int], coloraxis: str
-) -> None:
-    """Add one panel as bars with their intervals; a cell without value has no bar but a cross."""
-    row, col = place
-    values, texts = panel.values[0], hover_texts(panel, unit)[0]
-    errors: dict[str, Any] = {}
-    if np.isfinite(panel.low).any():
-        errors["error_y"] = {
-            "type": "data",
-            "array": panel.high[0] - values,
-            "arrayminus": values - panel.low[0],
-            "color": INK,
-            "thickness": 1,
-            "width": 3,
-        }
-    figure.add_trace(
-        go.Bar(
-            x=np.arange(len(values)),
-            y=values,
-            marker={
-                "color": values,
-                "coloraxis": coloraxis,
-                "line": {"color": INK, "width": 0.6},
-            },
-            hovertext=texts,
-            hoverinfo="text",
-            width=0.72,
-            name="effect",
-            **errors,
-        ),
-        row=row,
-        col=col,
-    )
-    gaps = np.nonzero(~panel.filled[0])[0]
-    if len(gaps):
-        figure.add_trace(
-            go.Scatter(
-                x=gaps,
-                y=np.zeros(len(gaps)),
-                mode="markers",
-                marker={"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": FAINT}},
-                hovertext=texts[gaps],
-                hoverinfo="text",
-                name="empty",
-            ),
-            row=row,
-            col=col,
-        )
-
-
-def tidy_axes(figure: go.Figure, grid: Grid, place: tuple[int, int], sheet: Sheet) -> None:
-    """Say what stands along the axes of one panel; layer 0 is at the top.
-
-    Args:
-        figure: The figure.
-        grid: What stands along the axes.
-        place: Row and column of the panel in the figure.
-        sheet: How large the panel is; few bars do not fill it.
-    """
-    row, col = place
-    spare = max(0.0, sheet.across - len(grid.columns)) / 2
-    figure.update_xaxes(
-        tickmode="array",
-        tickvals=_ticks(len(grid.columns)),
-        ticktext=[escape(grid.columns[at]) for at in _ticks(len(grid.columns))],
-        tickangle=-90 if sheet.upright else 0,
-        title_standoff=8,
-        showgrid=False,
-        zeroline=False,
-        range=[-0.5 - spare, len(grid.columns) - 0.5 + spare],
-        row=row,
-        col=col,
-    )
-    if grid.bars:
-        figure.update_yaxes(
-            showgrid=True,
-            gridcolor="#E6E6E6",
-            zeroline=True,
-            zerolinecolor=INK,
-            zerolinewidth=1,
-            row=row,
-            col=col,
-        )
-        return
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=_ticks(len(grid.rows)),
-        ticktext=[escape(grid.rows[at]) for at in _ticks(len(grid.rows))],
-        title_standoff=8,
-        showgrid=False,
-        zeroline=False,
-        range=[len(grid.rows) - 0.5, -0.5],
-        row=row,
-        col=col,
-    )
+    *names, last = comparison.names
+    return f"{', '.join(names)} and {last} · {said}"
 
 
 def note(figure: go.Figure, parts: Sequence[str], below: float = 0.0) -> None:
@@ -359,8 +175,3 @@ def note(figure: go.Figure, parts: Sequence[str], below: float = 0.0) -> None:
             align="left",
             font={"size": 11, "color": FAINT},
         )
-
-
-def _ticks(count: int) -> list[int]:
-    step = 1 if count <= 40 else 2 if count <= 80 else 5 if count <= 200 else 20
-    return list(range(0, count, step))

@@ -13,7 +13,7 @@ from circuitgraph.draw.plot import describe_comparison, layout, note
 from circuitgraph.effects import Comparison
 from circuitgraph.errors import EffectsError
 
-__all__ = ["scatter"]
+__all__ = ["pair_of", "scatter"]
 
 _SIDE = 520.0
 """Length of both axes, in pixels."""
@@ -41,7 +41,7 @@ def scatter(
     Raises:
         EffectsError: No such name, or the metric cannot tell clean from corrupt.
     """
-    first, second = _pair(comparison, a, b)
+    first, second = pair_of(comparison, a, b)
     every = comparison.values()
     x, y = every[first], every[second]
     there = np.isfinite(x) & np.isfinite(y)
@@ -114,7 +114,8 @@ def scatter(
     return figure
 
 
-def _pair(comparison: Comparison, a: str | None, b: str | None) -> tuple[str, str]:
+def pair_of(comparison: Comparison, a: str | None, b: str | None) -> tuple[str, str]:
+    """Return the two names that are meant: those given, else the first two."""
     first = comparison.names[0] if a is None else a
     second = next(name for name in comparison.names if name != first) if b is None else b
     for name in (first, second):

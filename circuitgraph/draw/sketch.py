@@ -80,6 +80,22 @@ class Sketch:
         """The largest weight without its sign; 0 where there are none."""
         return max((line.size for line in self.lines), default=0.0)
 
+    def strongest(self, n: int) -> "Sketch":
+        """Return the sketch with its ``n`` strongest lines only, and the boxes that they touch.
+
+        Of equal ones, those that stand for more edges come first.
+        """
+        chosen = sorted(self.lines, key=lambda line: (-line.size, -line.count))[:n]
+        kept = {(line.sender, line.receiver, line.port) for line in chosen}
+        lines = tuple(
+            line for line in self.lines if (line.sender, line.receiver, line.port) in kept
+        )
+        ends = {end for line in lines for end in (line.sender, line.receiver)}
+        boxes = tuple(box for box in self.boxes if box.name in ends)
+        shown = {box.group for box in boxes}
+        groups = tuple(group for group in self.groups if group in shown)
+        return Sketch(boxes, lines, groups, BARS[0] in ends, BARS[1] in ends)
+
 
 def sketch_nodes(circuit: Circuit, edges: Sequence[Edge]) -> Sketch:
     """Return a sketch with a box for every node that some of these edges touch."""

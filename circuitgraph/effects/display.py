@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -96,15 +96,13 @@ def effects_html(effects: "Effects") -> str:
 def comparison_text(comparison: "Comparison") -> str:
     """Return what is compared, how far it agrees, and the three strongest cells."""
     first = comparison.effects[comparison.names[0]]
-    agree = comparison.agreement()
     lines = [f"Comparison of {', '.join(comparison.names)}: {heading(first, among=comparison)}"]
     lines.append(f"  {readings(first)}")
-    lines += [
-        f"  {row['a']} and {row['b']}: Spearman {row['spearman']:.2f}, "
-        f"Pearson {row['pearson']:.2f}, {row['shared']} of the {row['k']} strongest shared"
-        for row in agree.to_dict("records")
-    ]
-    table = comparison.strongest(3)
+    try:
+        lines += [f"  {line}" for line in agreeing(comparison)]
+        table = comparison.strongest(3)
+    except EffectsError as problem:
+        return "\n".join([*lines, f"  {problem}"])
     shown = [
         f"{row['label']} " + " / ".join(signed(row[name]) for name in comparison.names)
         for row in table.to_dict("records")
@@ -114,15 +112,42 @@ def comparison_text(comparison: "Comparison") -> str:
 
 
 def comparison_html(comparison: "Comparison") -> str:
-    """Return the same with a table of the five strongest cells; every text is escaped."""
+    """Return the same with a table of the five strongest cells; every text is escaped.
+
+    Of two it has their difference, too, with its interval.
+    """
     first = comparison.effects[comparison.names[0]]
-    table = comparison.strongest(5)
-    shown = pd.DataFrame(
-        {"name": table["label"]}
-        | {name: [signed(value) for value in table[name]] for name in comparison.names}
-    )
     head = f"Comparison of {', '.join(comparison.names)}: {heading(first, among=comparison)}"
-    return _card(head, readings(first), table_html(shown))
+    try:
+        said = "".join(f"<br>{escape(line)}" for line in agreeing(comparison))
+        table, names = comparison.table(5), comparison.strongest(5)["label"]
+    except EffectsError as problem:
+        return _card(head, readings(first), f"<br>{escape(str(problem))}")
+    columns: dict[str, Any] = {"name": names}
+    columns |= {name: [signed(value) for value in table[name]] for name in comparison.names}
+    if "difference" in table:
+        columns["difference"] = [signed(value) for value in table["difference"]]
+        columns["95% interval"] = [
+            interval_text(low, high)
+            for low, high in zip(table["ci_low"], table["ci_high"], strict=True)
+        ]
+        columns["differs"] = ["yes" if found else "" for found in table["differs"]]
+    return _card(head, readings(first), said, table_html(pd.DataFrame(columns)))
+
+
+def agreeing(comparison: "Comparison") -> list[str]:
+    """Return a line for each two: correlations, and how many of the strongest they share."""
+    lines = []
+    for row in comparison.agreement().to_dict("records"):
+        parts = [
+            f"{name.capitalize()} {row[name]:.2f}"
+            for name in ("spearman", "pearson")
+            if np.isfinite(row[name])
+        ]
+        parts.append(f"{row['shared']} of the {row['k']} strongest shared")
+        said = ", ".join(parts) if row["n_cells"] else "no cell in common"
+        lines.append(f"{row['a']} and {row['b']}: {said}")
+    return lines
 
 
 def heading(effects: "Effects", among: "Comparison | None" = None) -> str:

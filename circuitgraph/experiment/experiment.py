@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
-from circuitgraph.experiment.values import check_values
+from circuitgraph.experiment.values import MEANS, check_values
+from circuitgraph.experiment.ways import ENGINES, EngineName, Way, ways_of
 from circuitgraph.graph import ModelGraph
 from circuitgraph.metrics import Prompts, Readout
 from circuitgraph.nodes import Edge, Writer
@@ -39,8 +40,13 @@ from circuitgraph.request import Mode, Request, Variant, as_request, positions_i
 __all__ = ["Experiment"]
 
 Asked = str | Request | Edge | Iterable[Edge]
-EngineName = Literal["fast", "reference"]
-ENGINES: tuple[EngineName, ...] = ("fast", "reference")
+
+
+class _Brought(TypedDict):
+    """What a user brings along to be patched in."""
+
+    values: Mapping[Writer, Tensor] | None
+    dataset: Int[Tensor, "sample pos"] | None
 
 
 PLANS_KEPT_UP_TO = 5000
@@ -309,32 +315,68 @@ class Experiment:
     def compare(
         self,
         request: Asked,
-        variants: Sequence[Variant] = ("mlps", "single-pass"),
+        variants: Variant | Sequence[Variant] | None = None,
         mode: Mode = "set",
         *,
-        modes: Sequence[Mode] | None = None,
-        sources: Sequence[Source] | None = None,
-        engines: Sequence[EngineName] | None = None,
+        modes: Mode | Sequence[Mode] | None = None,
+        sources: Source | Sequence[Source] | None = None,
+        engines: EngineName | Sequence[EngineName] | None = None,
+        values: Mapping[Writer, Tensor] | None = None,
+        dataset: Int[Tensor, "sample pos"] | None = None,
     ) -> Comparison:
         """Patch one request in several ways and compare the effects, cell by cell.
 
+        What is listed is combined: two variants under two modes make four ways, named ``mlps, set``
+        and so on. A name says only what differs.
+
         Args:
             request: As for `patch`.
-            variants: The variants to compare.
+            variants: The variants to compare; by default both, or ``mlps`` alone where modes,
+                sources or engines are compared.
             mode: The mode, the same for all.
-            modes: Compare these modes instead, under the first variant.
-            sources: Compare these sources of the patched value instead.
-            engines: Compare these engines instead.
+            modes: The modes to compare.
+            sources: The sources of the patched value to compare.
+            engines: The engines to compare.
+            values: For the source ``given``: as for `patch`.
+            dataset: For the means: as for `patch`.
+
+        Raises:
+            RequestError: Nothing to compare, something named twice, or what `patch` says of any of
+                the ways; before any of them is run.
+
+        Example:
+            >>> exp.compare("head -> logits", sources=("corrupt", "zero", "mean"))  # doctest: +SKIP
         """
-        first = variants[0]
-        if modes is not None:
-            return Comparison({str(m): self.patch(request, first, m) for m in modes})
-        if sources is not None:
-            found = {str(s): self.patch(request, first, mode, source=s) for s in sources}
-            return Comparison(found)
-        if engines is not None:
-            return Comparison({str(e): self.patch(request, first, mode, e) for e in engines})
-        return Comparison({str(v): self.patch(request, v, mode) for v in variants})
+        ways = ways_of(variants, mode, modes, sources, engines)
+        problems, asked = Problems(), {way.source for way in ways.values()}
+        if values is not None and "given" not in asked:
+            problems.add(RequestError("values are given, but 'given' is not among the sources"))
+        if dataset is not None and asked.isdisjoint(MEANS):
+            problems.add(RequestError("a data set is given, but no mean is among the sources"))
+        problems.raise_if_any("cannot compare")
+
+        def what_it_takes(way: Way) -> _Brought:
+            return {
+                "values": values if way.source == "given" else None,
+                "dataset": dataset if way.source in MEANS else None,
+            }
+
+        for way in ways.values():
+            plan = self.plan(request, way.variant, way.mode, source=way.source)
+            self._setup_with(plan, self._setup.metric, **what_it_takes(way))
+        return Comparison(
+            {
+                name: self.patch(
+                    request,
+                    way.variant,
+                    way.mode,
+                    way.engine,
+                    source=way.source,
+                    **what_it_takes(way),
+                )
+                for name, way in ways.items()
+            }
+        )
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Writer
 from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, Source
 
-__all__ = ["check_values"]
+__all__ = ["MEANS", "check_values"]
 
 MEANS: tuple[Source, ...] = ("mean", "mean-position")
 

@@ -17,7 +17,10 @@ def result_data(result: Result) -> dict[str, Any]:
     Cells are flat and run over all panels, so one number names a cell in every view.
     """
     grid = result.views[0].grid
-    largest = max(view.limit for view in result.views if not view.difference)
+    largest = {
+        kind: max((view.limit for view in result.views if view.difference == kind), default=1.0)
+        for kind in (False, True)
+    }
     return {
         "title": result.title,
         "unit": result.unit,
@@ -33,7 +36,7 @@ def result_data(result: Result) -> dict[str, Any]:
             {
                 "name": view.name,
                 "difference": view.difference,
-                "limit": number(view.limit if view.difference else largest),
+                "limit": number(largest[view.difference]),
                 "values": _numbers([panel.values for panel in view.grid.panels]),
                 "low": _numbers([panel.low for panel in view.grid.panels]),
                 "high": _numbers([panel.high for panel in view.grid.panels]),

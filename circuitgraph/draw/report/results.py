@@ -48,11 +48,12 @@ class Result:
         line: Model, variant, prompts, metric clean and corrupt.
         findings: Sentences.
         unit: What an effect is a share of.
-        views: The numbers; a difference comes last.
+        views: The numbers; differences come last.
         left_out: How many panels are not shown.
         confidence: Of the intervals; None where there are none.
         readings: The metric per prompt, clean and corrupt; None with several metrics.
         about: What was asked, in plain values.
+        kind: What it is, for a heading: ``Effects``, ``Variants compared``.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Result:
     confidence: float | None
     readings: tuple[tuple[float, ...], tuple[float, ...]] | None
     about: Mapping[str, Any]
+    kind: str
 
 
 def read_results(
@@ -94,8 +96,7 @@ def _read(name: str, shown: Effects | Comparison, how: Mapping[str, Any] | None)
     views = [View(key, lay_out(effects, found[key])) for key, effects in each.items()]
     if isinstance(shown, Comparison):
         findings = shown.sentences(**(settings or {}))
-        if len(shown.names) == 2:
-            views.append(_difference(shown, settings, views))
+        views += [_difference(shown, number, settings, views) for number in range(1, len(each))]
     else:
         findings = effect_findings(first, next(iter(found.values())))
     views, left_out = _kept(views)
@@ -113,18 +114,20 @@ def _read(name: str, shown: Effects | Comparison, how: Mapping[str, Any] | None)
         confidence=None if statistics is None else float(statistics.attrs["confidence"]),
         readings=_readings(first),
         about=shared,
+        kind=_kind(list(each.values())),
     )
 
 
 def _difference(
-    comparison: Comparison, settings: Mapping[str, Any] | None, views: Sequence[View]
+    comparison: Comparison, number: int, settings: Mapping[str, Any] | None, views: Sequence[View]
 ) -> View:
-    first, second = comparison.names
+    """Return how much the effects under the first name exceed those under another."""
+    first, second = comparison.names[0], comparison.names[number]
     name = f"{first} − {second}"
     if settings is not None:
         apart = comparison.difference(first, second, **settings)
         return View(name, lay_out(comparison.effects[first], apart), difference=True)
-    one, other = (_by_title(view) for view in views[:2])
+    one, other = _by_title(views[0]), _by_title(views[number])
     panels = tuple(
         replace(
             panel,
@@ -154,6 +157,19 @@ def _kept(views: Sequence[View]) -> tuple[list[View], int]:
 
 def _by_title(view: View) -> dict[str, Panel]:
     return {panel.title: panel for panel in view.grid.panels}
+
+
+def _kind(each: Sequence[Effects]) -> str:
+    """Return what is shown: effects, or what they differ in, compared."""
+    if len(each) == 1:
+        return "Effects"
+    words = {"variant": "Variants", "mode": "Modes", "source": "Sources", "engine": "Engines"}
+    differing = [
+        word
+        for key, word in words.items()
+        if any(other.attrs.get(key) != each[0].attrs.get(key) for other in each)
+    ]
+    return " and ".join(differing).capitalize() + " compared" if differing else "Compared"
 
 
 def _shared(each: Sequence[Effects]) -> dict[str, Any]:

@@ -127,15 +127,18 @@ def plan_section(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | N
 
 def result_section(result: Result, at: int, alone: bool) -> Section:
     """Return one result: what was asked, what was found, room for pictures, and the table."""
-    compared = len(result.views) > 1
-    kind = "Variants compared" if compared else "Effects"
-    name = result.name or (kind if alone else f"{kind}: {result.title}")
+    name = result.name or (result.kind if alone else f"{result.kind}: {result.title}")
     findings = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.findings)
     asked = f"<p>{escape(result.words)}</p>" if result.words else ""
     pictures = f'<div class="heatmaps" data-draw="heatmaps" data-result="{at}"></div>'
     cells = sum(panel.values.size for panel in result.views[0].grid.panels)
-    if sum(not view.difference for view in result.views) > 1 and cells >= _FEWEST:
-        pictures += f'<div class="scatter" data-draw="scatter" data-result="{at}"></div>'
+    others = range(1, sum(not view.difference for view in result.views))
+    if cells >= _FEWEST:
+        pictures += "".join(
+            f'<div class="scatter" data-draw="scatter" data-result="{at}" data-other="{other}">'
+            "</div>"
+            for other in others
+        )
     left = ""
     if result.left_out:
         left = f'<p class="small">{result.left_out} panels with smaller effects are not shown.</p>'

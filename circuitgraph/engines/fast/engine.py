@@ -1,5 +1,6 @@
 """The fast engine: records the prompts once, then runs schedules."""
 
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -231,10 +232,13 @@ class FastEngine:
         """
         reason = self.cannot(plan)
         if reason:
+            frame, level = inspect.currentframe(), 1
+            while frame and frame.f_globals.get("__name__", "").startswith("circuitgraph."):
+                frame, level = frame.f_back, level + 1  # where the user asked
             warnings.warn(
                 f"the reference engine runs {str(plan.request)!r}: {reason}",
                 ReplayWarning,
-                stacklevel=4,
+                stacklevel=level,
             )
             yield from self.reference.run(plan)
             return

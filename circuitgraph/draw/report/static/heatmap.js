@@ -113,9 +113,9 @@ function drawImage(result, view, first, room, heading) {
   return svg;
 }
 
-/** Draw the colour scales: one for the effects, one for the difference. */
+/** Draw the colour scales: one for the effects, one for the differences. */
 function drawScales(result) {
-  const kinds = result.views.filter((view, at) => at === 0 || view.difference);
+  const kinds = [result.views[0], result.views.find((view) => view.difference)].filter(Boolean);
   const limit = Math.max(...result.views.filter((view) => !view.difference).map((view) => view.limit));
   const scales = kinds.map((view) => {
     const end = view.difference ? view.limit : limit;
@@ -133,7 +133,9 @@ function drawScales(result) {
   const marks = [];
   if (result.views.some((view) => view.stands.length)) {
     const share = Number((100 * result.confidence).toFixed(2));
-    marks.push(make("span", { class: "small" }, `• stands out from zero (${share} %, corrected)`));
+    const apart = result.views.some((view) => view.difference && view.stands.length);
+    const also = apart ? "; in a difference: differs by more than chance" : "";
+    marks.push(make("span", { class: "small" }, `• stands out from zero (${share} %, corrected)${also}`));
   }
   if (result.views.some((view) => view.values.includes(null))) {
     marks.push(make("span", { class: "small" }, "grey: no such request"));

@@ -4,6 +4,7 @@ const BOX = { head: [44, 22], mlp: [50, 22] };
 const MARGIN = { left: 26, right: 8 };
 const BAR = 20;
 const BOWS = [0, 22, -22, 44, -44, 70, -70, 104, -104, 150, -150];
+const GAPS = [34, 24];
 const LANES = { q: -0.27, k: 0, v: 0.27, in: 0 };
 
 /**
@@ -30,7 +31,7 @@ function placeNodes(circuit, edges, width) {
     if (node.kind === "mlp") return MARGIN.left + room - BOX.mlp[0] / 2;
     return MARGIN.left + ((room - mlps) * (node.head + 0.5)) / circuit.heads;
   };
-  const gap = ordered.length > 16 ? 24 : 34;
+  const gap = GAPS[ordered.length > 16 ? 1 : 0];
   const boxes = new Map();
   const rows = [];
   const find = (kind) => used.find((at) => circuit.nodes[at].kind === kind);
@@ -73,7 +74,13 @@ function spread(wishes, step, left, right) {
   return places.map((place, at) => Math.max(place, least + at * step));
 }
 
-/** Return the way of every line: the one of several bows that crosses the fewest boxes. */
+/** Curves first; where all of them cross a box, lines that step aside. */
+const WAYS = [
+  ...BOWS.map((bow) => [bow, bend, 0]),
+  ...BOWS.slice(1).flatMap((bow) => [bow, 1.4 * bow]).map((bow) => [bow, stepAside, 20]),
+];
+
+/** Return the way of every line: the one of several bows and lanes that crosses the fewest boxes. */
 function routeEdges(edges, boxes, room) {
   const obstacles = [...boxes.entries()].filter(([, box]) => !box.bar);
   const landed = [];
@@ -81,14 +88,14 @@ function routeEdges(edges, boxes, room) {
     const [from, to] = [boxes.get(edge.from), boxes.get(edge.to)];
     const lane = LANES[edge.port];
     let best = null;
-    for (const bow of BOWS) {
-      const way = bend(from, to, lane, bow);
+    for (const [bow, shape, dear] of WAYS) {
+      if (best !== null && best.cost <= Math.abs(bow) / 8 + dear) continue;
+      const way = shape(from, to, lane, bow);
       const crossed = obstacles.filter(([at, box]) => at !== edge.from && at !== edge.to && meets(way, box));
       const near = landed.filter(([x, y]) => Math.abs(x - way.x2) < 9 && y === way.y2 && to.bar).length;
       const out = way.points.filter(([x]) => x < MARGIN.left - 4 || x > room - 4).length;
-      const cost = 60 * crossed.length + 14 * near + 5 * out + Math.abs(bow) / 8;
+      const cost = 60 * crossed.length + 14 * near + 5 * out + Math.abs(bow) / 8 + dear;
       if (best === null || cost < best.cost) best = { cost, way };
-      if (cost === 0) break;
     }
     landed.push([best.way.x2, best.way.y2]);
     return best.way.d;
@@ -113,13 +120,29 @@ function bend(from, to, lane, bow) {
   return { ...curve([first, second]), x2, y2 };
 }
 
+/** Return a line that steps aside in the gap below its box, runs straight, and steps back above the other. */
+function stepAside(from, to, lane, bow) {
+  const x1 = from.bar ? null : from.x + lane * from.width * 0.6;
+  const x2 = to.bar ? null : to.x + lane * to.width;
+  const x = (from.bar ? x2 : x1) + bow;
+  const [y1, y2] = [from.y + from.height, to.y - 1];
+  const gap = Math.min(GAPS[1] - 4, (y2 - y1) / 2);
+  const [low, high] = [y1 + gap, y2 - gap];
+  const pieces = [];
+  if (!from.bar) pieces.push([[x1, y1], [x1, y1 + 0.6 * gap], [x, low - 0.6 * gap], [x, low]]);
+  const [top, bottom] = [from.bar ? y1 : low, to.bar ? y2 : high];
+  pieces.push([[x, top], [x, top + (bottom - top) / 3], [x, bottom - (bottom - top) / 3], [x, bottom]]);
+  if (!to.bar) pieces.push([[x, high], [x, high + 0.6 * gap], [x2, y2 - 0.6 * gap], [x2, y2]]);
+  return { ...curve(pieces), x2: to.bar ? x : x2, y2 };
+}
+
 /** Return the path of some cubic pieces, and points along it. */
 function curve(pieces) {
   const write = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
   const d = pieces.map(([a, ...rest], at) => `${at ? "" : `M${write(a)}`}C${rest.map(write).join(" ")}`).join("");
   const points = pieces.flatMap(([a, b, c, e]) =>
-    Array.from({ length: 17 }, (_, at) => {
-      const [t, s] = [at / 16, 1 - at / 16];
+    Array.from({ length: 41 }, (_, at) => {
+      const [t, s] = [at / 40, 1 - at / 40];
       const mix = (axis) => s ** 3 * a[axis] + 3 * s * s * t * b[axis] + 3 * s * t * t * c[axis] + t ** 3 * e[axis];
       return [mix(0), mix(1)];
     }),

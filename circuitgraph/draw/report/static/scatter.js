@@ -2,9 +2,9 @@
 
 const NAMED = 8;
 
-/** Draw the first view of a result against the second. */
+/** Draw another view of a result against the first; the box says which. */
 function drawScatter(box, result) {
-  const [one, other] = result.views.filter((view) => !view.difference);
+  const [one, other] = [result.views[0], result.views[Number(box.dataset.other)]];
   const cells = one.values
     .map((value, cell) => ({ cell, x: value, y: other.values[cell] }))
     .filter((point) => typeof point.x === "number" && typeof point.y === "number");

@@ -1,0 +1,98 @@
+"""Figures as files: pages by themselves, pictures where kaleido and a browser are."""
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from circuitgraph.draw import export, save_figure
+from circuitgraph.draw.heatmap import heatmap
+from circuitgraph.errors import EffectsError
+from tests.browser import chromium_path
+from tests.test_draw_heatmap import HEADS
+
+
+@pytest.fixture(scope="module")
+def figure():
+    return heatmap(HEADS)
+
+
+def kaleido_that(draws):
+    return SimpleNamespace(calc_fig_sync=draws)
+
+
+def install(monkeypatch, draws):
+    monkeypatch.setitem(sys.modules, "kaleido", kaleido_that(draws))
+    monkeypatch.setattr(export, "find_spec", lambda name: object())
+
+
+def test_a_page_holds_everything(figure, tmp_path):
+    path = save_figure(figure, tmp_path / "heads.html")
+    page = path.read_text(encoding="utf-8")
+    assert len(page) > 1_000_000
+    assert "head -\\u003e logits" in page or "head -&gt; logits" in page
+
+
+def test_without_kaleido_it_says_what_to_install(figure, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(EffectsError) as error:
+        save_figure(figure, tmp_path / "heads.svg")
+    assert str(error.value) == (
+        "saving 'heads.svg' needs kaleido, and Chrome or Chromium for it to draw with: "
+        "pip install 'circuitgraph-lens[images]'; 'heads.html' needs neither"
+    )
+    assert not (tmp_path / "heads.svg").exists()
+
+
+def test_without_a_browser_it_says_so(figure, tmp_path, monkeypatch):
+    class ChromeNotFoundError(RuntimeError):
+        pass
+
+    def fails(*_, **__):
+        raise ChromeNotFoundError("many lines\nof text")
+
+    install(monkeypatch, fails)
+    with pytest.raises(EffectsError) as error:
+        save_figure(figure, tmp_path / "heads.png")
+    assert str(error.value) == (
+        "saving 'heads.png' needs a Chrome or Chromium that starts, and kaleido found none "
+        "(ChromeNotFoundError): install one, or name it in the environment variable BROWSER_PATH; "
+        "'heads.html' needs none"
+    )
+
+
+def test_the_figures_own_size_is_kept_and_the_network_left_alone(figure, tmp_path, monkeypatch):
+    asked = {}
+
+    def draws(drawn, opts, kopts):
+        asked.update(opts, **kopts)
+        return b"picture"
+
+    install(monkeypatch, draws)
+    path = save_figure(figure, tmp_path / "heads.PNG", scale=3)
+    assert path.read_bytes() == b"picture"
+    assert asked == {
+        "format": "png",
+        "width": figure.layout.width,
+        "height": figure.layout.height,
+        "scale": 3,
+        "mathjax": False,
+    }
+
+
+def test_another_suffix(figure, tmp_path):
+    with pytest.raises(EffectsError, match=r"must end in \.html, \.svg, \.png, \.pdf"):
+        save_figure(figure, tmp_path / "heads.jpeg")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("kaleido") is None or chromium_path() is None,
+    reason="needs kaleido (pip install 'circuitgraph-lens[images]') and Chrome or Chromium",
+)
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")]
+)
+def test_pictures_for_real(figure, tmp_path, suffix, start):
+    assert save_figure(figure, tmp_path / f"heads.{suffix}").read_bytes().startswith(start)
