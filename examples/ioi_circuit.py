@@ -90,7 +90,7 @@ opponents = choose(to_logits, 0.1, by="positive")
 # patch:
 
 # %%
-numbers, end = range(n_prompts), task.positions["end"]
+numbers, end = range(len(task.answers)), task.positions["end"]
 single = exp.patch_metrics(
     f"{each(writers + opponents)} -> logits",
     {

@@ -11,6 +11,17 @@ from circuitgraph.tasks import ioi
 
 FEW = 4
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+EDGES = {
+    "ioi_circuit": "23.3 -> logits",
+    "ioi_published": "5.5 -> 8.6.v",
+    "name_movers": "23.3 -> logits",
+}
+"""An edge of the circuit that an example ends with."""
+FILES = {
+    "ioi_circuit": ["ioi_circuit.svg", "ioi_circuit.html"],
+    "ioi_published": ["ioi_published.svg"],
+    "name_movers": ["name_movers.svg"],
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -31,5 +42,8 @@ def test_runs(path, smollm2, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cg, "load_model", lambda *_: smollm2)  # loaded once for all tests
     monkeypatch.setattr(cg.tasks, "ioi", few_prompts)
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(path))
+    names = runpy.run_path(str(path))
     assert capsys.readouterr().out
+    if path.stem in EDGES:
+        assert EDGES[path.stem] in names["circuit"]
+        assert set(FILES[path.stem]) <= {file.name for file in tmp_path.iterdir()}
