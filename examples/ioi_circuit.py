@@ -63,17 +63,16 @@ def each(heads):
     return "[" + ", ".join(heads) + "]"
 
 
-def look(request, heads, query, keys=("IO", "S1", "S1+1", "S2")):
-    """Print where heads look from one token, on average: on clean prompts, and in a patched run."""
-    places = {(head, key): cg.AttentionTo(head, key, query) for head in heads for key in keys}
-    read = exp.patch_metrics(request, places)
-    for head in heads:
-        seen = (read[head, key].data.mean() for key in keys)
-        told = (
-            f"{key} {data['clean']:.2f} -> {data['patched']:.2f}"
-            for key, data in zip(keys, seen, strict=True)
-        )
-        print(f"{head} from {query}: ", ",  ".join(told))
+def look(request, heads, keys=("IO", "S1", "S1+1", "S2")):
+    """Print where heads look from a token, on average: on clean prompts and in the patched run."""
+    places = {(*item, key): cg.AttentionTo(item[0], key, item[1]) for item in heads for key in keys}
+    read = {place: found.data.mean() for place, found in exp.patch_metrics(request, places).items()}
+    for head, query in heads:
+        told = []
+        for key in keys:
+            clean, patched = (read[head, query, key][run].item() for run in ("clean", "patched"))
+            told.append(f"{key} {clean:.2f}" + f" to {patched:.2f}" * (abs(patched - clean) > 0.02))
+        print(f"{head} from {query}:", ", ".join(told))
 
 
 # %% [markdown]
@@ -112,23 +111,32 @@ to_queries = exp.patch(f"head -> {joint(writers)}.q@end => logits")
 askers = choose(to_queries, 0.02)
 
 # %% [markdown]
-# Where do the writers look, before and after that patch? And where do the heads that feed them?
+# Now from the other side: whose queries do these heads reach at all? A head whose effect on the
+# answer differs much from prompt to prompt may be missed by the first step and found by this one.
 
 # %%
-queries_patched = f"{joint(askers)} -> {joint(writers)}.q@end => logits"
-look(queries_patched, writers, "end")
-look(queries_patched, askers, "end")
+told = exp.patch(f"{joint(askers)} -> head.q@end => logits")
+hearing = [name.removesuffix(".q") for name in choose(told, 0.02)]
+others = [head for head in hearing if head not in [*writers, *opponents]]
+listeners = [*writers, *others]
+
+# %% [markdown]
+# Where do all these look, before and after that patch?
+
+# %%
+queries_patched = f"{joint(askers)} -> {joint(listeners)}.q@end => logits"
+look(queries_patched, [(head, "end") for head in [*listeners, *askers]])
 
 # %% [markdown]
 # ## What do those heads read?
 #
-# They look at S2, so what they pass on is in their values there.
+# They look at S2 more than at any other name, so what they pass on is in their values there.
 
 # %%
 to_values = exp.patch(f"head@S2 -> {joint(askers)}.v@S2 => logits")
 tellers = choose(to_values, 0.02)
 values_patched = f"{joint(tellers)} -> {joint(askers)}.v@S2 => logits"
-look(values_patched, tellers, "S2")
+look(values_patched, [(head, "S2") for head in tellers])
 
 # %% [markdown]
 # From the second time that S is named, they look at what came after the first: as induction heads
@@ -138,8 +146,7 @@ look(values_patched, tellers, "S2")
 to_keys = exp.patch(f"head@S1+1 -> {joint(tellers)}.k@S1+1 => logits")
 markers = choose(to_keys, 0.01)
 keys_patched = f"{joint(markers)} -> {joint(tellers)}.k@S1+1 => logits"
-look(keys_patched, markers, "S1+1", keys=("S1", "S1+1"))
-look(keys_patched, tellers, "S2")
+look(keys_patched, [(head, "S1+1") for head in markers] + [(head, "S2") for head in tellers])
 
 # %% [markdown]
 # ## The circuit
@@ -148,24 +155,25 @@ look(keys_patched, tellers, "S2")
 
 # %%
 found = [
-    exp.patch(f"{each(askers)} -> {each(writers)}.q@end => logits"),
+    exp.patch(f"{each(askers)} -> {each(listeners)}.q@end => logits"),
     exp.patch(f"{each(tellers)} -> {each(askers)}.v@S2 => logits"),
     exp.patch(f"{each(markers)} -> {each(tellers)}.k@S1+1 => logits"),
 ]
-circuit = cg.Circuit.from_effects(to_logits).restrict([*writers, *opponents, "logits"])
+circuit = cg.Circuit.from_effects(to_logits).restrict([*listeners, *opponents, "logits"])
 for edges in found:
     circuit |= cg.Circuit.from_effects(edges)
 groups = {
     "raise the right name": raising,
     "lower the wrong name": lowering,
-    "work against it": opponents,
+    "hear the same queries": others,
+    "work against the answer": opponents,
     "feed queries at the end": askers,
     "feed values at S2": tellers,
     "feed keys at S1+1": markers,
 }
 circuit = circuit.with_groups({name: heads for name, heads in groups.items() if heads})
 title = "Indirect objects in SmolLM2-135M"
-drawing = circuit.draw(title=title)
+drawing = circuit.draw(title=title, rankdir="LR")
 drawing.save("ioi_circuit.svg")
 drawing
 
@@ -177,9 +185,9 @@ drawing
 
 # %%
 fresh = experiment_on(cg.tasks.ioi(model.tokenizer, n=n_prompts, seed=2))
-path = f"{joint(tellers)} -> {joint(askers)}.v@S2 -> {joint(writers)}.q@end -> logits"
+path = f"{joint(tellers)} -> {joint(askers)}.v@S2 -> {joint(listeners)}.q@end -> logits"
 questions = {
-    "answer": f"{joint(writers)} -> logits",
+    "answer": f"{joint(listeners)} -> logits",
     "queries": queries_patched,
     "values": values_patched,
     "keys": keys_patched,
@@ -214,6 +222,7 @@ write_report(
     results={
         "Every head into the logits": to_logits,
         "Every head into the writers' queries at the last token": to_queries,
+        "Those heads into every head's queries at the last token": told,
         "Every head into the next heads' values at S2": to_values,
         "Every head into those heads' keys at S1+1": to_keys,
     },

@@ -1,6 +1,7 @@
 """The examples run on the real model, on a few prompts each; `make docs` runs them as they are."""
 
 import ast
+import functools
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import circuitgraph as cg
 from circuitgraph.tasks import ioi
 
 FEW = 4
+FEWER = {"ioi_circuit": 2}
+"""Of an example with several large sweeps."""
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 EDGES = {
     "ioi_circuit": "23.3 -> logits",
@@ -32,15 +35,16 @@ def test_reads_like_a_page(path):
     assert "# %% [markdown]" in text
 
 
-def few_prompts(tokenizer, n, seed):
+def few_prompts(tokenizer, n, seed, most=FEW):
     """The task that an example asks for, cut short."""
-    return ioi(tokenizer, n=min(n, FEW), seed=seed)
+    return ioi(tokenizer, n=min(n, most), seed=seed)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_runs(path, smollm2, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cg, "load_model", lambda *_: smollm2)  # loaded once for all tests
-    monkeypatch.setattr(cg.tasks, "ioi", few_prompts)
+    few = functools.partial(few_prompts, most=FEWER.get(path.stem, FEW))
+    monkeypatch.setattr(cg.tasks, "ioi", few)
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(path))
     assert capsys.readouterr().out
