@@ -125,7 +125,7 @@ class TestGPT2:
 
     @pytest.fixture(scope="class")
     def experiment(self) -> cg.Experiment:
-        return experiment_on(cg.load_model("gpt2"), 50)
+        return experiment_on(cg.load_model("gpt2"), 25)
 
     def test_it_answers(self, experiment: cg.Experiment) -> None:
         assert 2 < experiment.clean_metric.mean() < 6
