@@ -64,7 +64,7 @@ def each(heads):
 
 
 def look(request, heads, keys=("IO", "S1", "S1+1", "S2")):
-    """Print where heads look from a token, on average: on clean prompts and in the patched run."""
+    """Print where heads look from a token, on clean prompts and patched; return the former."""
     places = {(*item, key): cg.AttentionTo(item[0], key, item[1]) for item in heads for key in keys}
     read = {place: found.data.mean() for place, found in exp.patch_metrics(request, places).items()}
     for head, query in heads:
@@ -73,6 +73,7 @@ def look(request, heads, keys=("IO", "S1", "S1+1", "S2")):
             clean, patched = (read[head, query, key][run].item() for run in ("clean", "patched"))
             told.append(f"{key} {clean:.2f}" + f" to {patched:.2f}" * (abs(patched - clean) > 0.02))
         print(f"{head} from {query}:", ", ".join(told))
+    return {place: means["clean"].item() for place, means in read.items()}
 
 
 # %% [markdown]
@@ -115,8 +116,8 @@ askers = choose(to_queries, 0.02)
 # answer differs much from prompt to prompt may be missed by the first step and found by this one.
 
 # %%
-told = exp.patch(f"{joint(askers)} -> head.q@end => logits")
-hearing = [name.removesuffix(".q") for name in choose(told, 0.02)]
+reached = exp.patch(f"{joint(askers)} -> head.q@end => logits")
+hearing = [name.removesuffix(".q") for name in choose(reached, 0.02)]
 others = [head for head in hearing if head not in [*writers, *opponents]]
 listeners = [*writers, *others]
 
@@ -136,17 +137,19 @@ look(queries_patched, [(head, "end") for head in [*listeners, *askers]])
 to_values = exp.patch(f"head@S2 -> {joint(askers)}.v@S2 => logits")
 tellers = choose(to_values, 0.02)
 values_patched = f"{joint(tellers)} -> {joint(askers)}.v@S2 => logits"
-look(values_patched, [(head, "S2") for head in tellers])
+seen = look(values_patched, [(head, "S2") for head in tellers])
+inducing = [head for head in tellers if seen[head, "S2", "S1+1"] > 0.2] or tellers[:1]
 
 # %% [markdown]
-# From the second time that S is named, they look at what came after the first: as induction heads
-# do. Such a head must be told, at S1+1, which token came before. That is in its keys.
+# From the second time that S is named, some look at the first, as duplicate token heads do, and
+# some at what came after it, as induction heads do. Those must be told, at S1+1, which token came
+# before. That is in their keys.
 
 # %%
-to_keys = exp.patch(f"head@S1+1 -> {joint(tellers)}.k@S1+1 => logits")
+to_keys = exp.patch(f"head@S1+1 -> {joint(inducing)}.k@S1+1 => logits")
 markers = choose(to_keys, 0.01)
-keys_patched = f"{joint(markers)} -> {joint(tellers)}.k@S1+1 => logits"
-look(keys_patched, [(head, "S1+1") for head in markers] + [(head, "S2") for head in tellers])
+keys_patched = f"{joint(markers)} -> {joint(inducing)}.k@S1+1 => logits"
+look(keys_patched, [(head, "S1+1") for head in markers] + [(head, "S2") for head in inducing])
 
 # %% [markdown]
 # ## The circuit
@@ -157,7 +160,7 @@ look(keys_patched, [(head, "S1+1") for head in markers] + [(head, "S2") for head
 found = [
     exp.patch(f"{each(askers)} -> {each(listeners)}.q@end => logits"),
     exp.patch(f"{each(tellers)} -> {each(askers)}.v@S2 => logits"),
-    exp.patch(f"{each(markers)} -> {each(tellers)}.k@S1+1 => logits"),
+    exp.patch(f"{each(markers)} -> {each(inducing)}.k@S1+1 => logits"),
 ]
 circuit = cg.Circuit.from_effects(to_logits).restrict([*listeners, *opponents, "logits"])
 for edges in found:
@@ -168,7 +171,8 @@ groups = {
     "hear the same queries": others,
     "work against the answer": opponents,
     "feed queries at the end": askers,
-    "feed values at S2": tellers,
+    "from S2, look at S1+1": inducing,
+    "other values at S2": [head for head in tellers if head not in inducing],
     "feed keys at S1+1": markers,
 }
 circuit = circuit.with_groups({name: heads for name, heads in groups.items() if heads})
@@ -185,14 +189,14 @@ drawing
 
 # %%
 fresh = experiment_on(cg.tasks.ioi(model.tokenizer, n=n_prompts, seed=2))
-path = f"{joint(tellers)} -> {joint(askers)}.v@S2 -> {joint(listeners)}.q@end -> logits"
+path = f"{joint(inducing)} -> {joint(askers)}.v@S2 -> {joint(listeners)}.q@end -> logits"
 questions = {
     "answer": f"{joint(listeners)} -> logits",
     "queries": queries_patched,
     "values": values_patched,
     "keys": keys_patched,
     "one path": path,
-    "longer path": f"{joint(markers)} -> {joint(tellers)}.k@S1+1 -> {path.partition(' -> ')[2]}",
+    "longer path": f"{joint(markers)} -> {joint(inducing)}.k@S1+1 -> {path.partition(' -> ')[2]}",
 }
 for name, request in questions.items():
     here, there = (e.patch(request).normalized().item() for e in (exp, fresh))
@@ -222,7 +226,7 @@ write_report(
     results={
         "Every head into the logits": to_logits,
         "Every head into the writers' queries at the last token": to_queries,
-        "Those heads into every head's queries at the last token": told,
+        "Those heads into every head's queries at the last token": reached,
         "Every head into the next heads' values at S2": to_values,
         "Every head into those heads' keys at S1+1": to_keys,
     },
