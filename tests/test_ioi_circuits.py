@@ -1,0 +1,181 @@
+"""Circuits for indirect objects as graphs of classes: GPT-2's as published, SmolLM2's as found."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import circuitgraph as cg
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ioi_published.py"
+FIXTURES = Path(__file__).parent / "fixtures"
+MODES = ("set", "add", "replace")
+
+# SmolLM2's own heads, as `examples/ioi_circuit.py` finds them.
+FOUND = {"at S2": ["17.4", "18.6"], "query": ["20.0", "19.2"], "write": ["23.3", "29.1", "23.0"]}
+BETWEEN = [("at S2", "v", "query"), ("query", "q", "write"), ("write", "", "logits")]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the example defines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("drawn"))
+        return runpy.run_path(str(EXAMPLE))
+
+
+def experiment_on(model: Any, n: int) -> cg.Experiment:
+    task = cg.tasks.ioi(model.tokenizer, n=n, seed=1)
+    return cg.Experiment(
+        model,
+        task.clean,
+        task.corrupt,
+        task.metric,
+        task.positions,
+        lengths=task.lengths,
+        progress=False,
+    )
+
+
+class TestThePublishedCircuit:
+    def test_has_the_edges_of_its_classes(self, published: dict[str, Any]) -> None:
+        circuit = published["circuit"]
+        between = {"embed": 15, "k": 8, "v": 28, "q": 52, "logits": 13}
+        found = {
+            "embed": [e for e in circuit if isinstance(e.sender, cg.Embed)],
+            "logits": [e for e in circuit if isinstance(e.receiver.node, cg.Logits)],
+            **{
+                port: [
+                    e
+                    for e in circuit
+                    if e.receiver.name == port and not isinstance(e.sender, cg.Embed)
+                ]
+                for port in "kvq"
+            },
+        }
+        assert {name: len(edges) for name, edges in found.items()} == between
+        assert len(circuit) == sum(between.values())
+
+    def test_is_part_of_the_list_that_others_keep(self, published: dict[str, Any]) -> None:
+        """`published_circuits.json` has the same classes, and some more edges between them."""
+        theirs = json.loads((FIXTURES / "published_circuits.json").read_text(encoding="utf-8"))
+        names = {
+            "name mover": "name movers",
+            "backup name mover": "backup name movers",
+            "negative": "negative name movers",
+            "s2 inhibition": "S-inhibition",
+        }
+        assert {name: set(heads) for name, heads in published["CLASSES"].items()} == {
+            names.get(name, name): {f"{layer}.{head}" for layer, head in heads}
+            for name, heads in theirs["ioi_classes"].items()
+        }
+        called = {"input": "embed", "out": "logits"}
+        assert set(map(str, published["circuit"])) <= {
+            f"{called.get(sender, sender[1:])} -> {called.get(receiver, receiver[1:])}"
+            for sender, receiver in theirs["ioi_head_edges"]
+        }
+
+    def test_is_a_request(self, published: dict[str, Any]) -> None:
+        plan = cg.compile(published["graph"], published["circuit"].edges, mode="replace").lint()
+        assert len(plan.request.edges) == 116
+
+
+def assert_same(experiment: cg.Experiment, edges: Any, mode: Any) -> float:
+    """Patch edges together with both engines, and return the effect."""
+    fast, slow = (experiment.patch(edges, "mlps", mode, e) for e in ("fast", "reference"))
+    scale = abs(experiment.clean_metric - experiment.corrupt_metric).max()
+    assert abs(fast.data["patched"] - slow.data["patched"]).max() <= 1e-4 * scale
+    return float(fast.normalized())
+
+
+class TestSmolLM2:
+    @pytest.fixture(scope="class")
+    def experiment(self, smollm2: Any) -> cg.Experiment:
+        return experiment_on(smollm2, 2)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_its_class_graph_on_both_engines(
+        self, published: dict[str, Any], experiment: cg.Experiment, mode: Any
+    ) -> None:
+        edges = published["edges_between"](FOUND, BETWEEN)
+        circuit = cg.Circuit.from_edges(experiment.graph, edges, FOUND)
+        assert len(circuit) == 4 + 6 + 3
+        assert assert_same(experiment, circuit.edges, mode) < -0.5
+
+    def test_a_circuit_keeps_more_than_nothing(
+        self, published: dict[str, Any], experiment: cg.Experiment
+    ) -> None:
+        """All heads but those of the circuit straight into the logits, against all heads."""
+        edges = published["edges_between"](FOUND, [("write", "", "logits")])
+        into_logits = cg.Circuit.from_edges(
+            experiment.graph, experiment.graph.edges_into(cg.Logits())
+        )
+        rest = into_logits - cg.Circuit.from_edges(experiment.graph, edges)
+        assert len(rest) == len(into_logits) - 3
+        all_lost = float(experiment.patch(into_logits.edges, mode="replace").normalized())
+        assert all_lost == pytest.approx(-1, abs=1e-4)
+        assert float(experiment.patch(rest.edges, mode="replace").normalized()) > -0.9
+
+
+@pytest.mark.network
+class TestGPT2:
+    """What Wang et al. 2022 (arXiv:2211.00593) found, with prompts of our own."""
+
+    @pytest.fixture(scope="class")
+    def experiment(self) -> cg.Experiment:
+        return experiment_on(cg.load_model("gpt2"), 25)
+
+    def test_it_answers(self, experiment: cg.Experiment) -> None:
+        assert 2 < experiment.clean_metric.mean() < 6
+        assert (experiment.clean_metric > 0).mean() > 0.9
+
+    @pytest.mark.parametrize(
+        ("request_", "by", "n", "heads"),
+        [
+            ("head -> logits", "negative", 5, "9.9 9.6 10.0"),
+            ("head -> logits", "positive", 3, "10.7 11.10"),
+            (
+                "head -> {9.9, 9.6, 10.0}.q@end => logits",
+                "negative",
+                6,
+                "7.3 7.9 8.6 8.10",
+            ),
+            (
+                "head -> {7.3, 7.9, 8.6, 8.10}.v@S2 => logits",
+                "negative",
+                8,
+                "5.5 6.9 0.1 3.0",
+            ),
+            ("head -> {5.5, 6.9}.k@S1+1 => logits", "negative", 5, "2.2 4.11"),
+        ],
+    )
+    def test_path_patching_finds_its_classes(
+        self, experiment: cg.Experiment, request_: str, by: Any, n: int, heads: str
+    ) -> None:
+        found = experiment.patch(request_).top(n, by=by)["name"]
+        assert set(heads.split()) <= set(found)
+
+    @pytest.mark.parametrize(
+        ("head", "key", "query"),
+        [
+            *[(head, "IO", "end") for head in ("9.9", "9.6", "10.0")],
+            *[(head, "S2", "end") for head in ("7.9", "8.6", "8.10")],
+            *[(head, "S1+1", "S2") for head in ("5.5", "6.9")],
+            *[(head, "S1", "S2") for head in ("0.1", "3.0")],
+            *[(head, "S1", "S1+1") for head in ("2.2", "4.11")],
+        ],
+    )
+    def test_its_heads_look_where_their_names_say(
+        self, experiment: cg.Experiment, head: str, key: str, query: str
+    ) -> None:
+        metric = cg.AttentionTo(head, key, query)
+        looks = experiment.patch_metrics("embed -> 11.0.q@0 => logits", {"looks": metric})
+        assert looks["looks"].data["clean"].mean() > 0.2
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_its_class_graph_on_both_engines(
+        self, published: dict[str, Any], experiment: cg.Experiment, mode: Any
+    ) -> None:
+        assert assert_same(experiment, published["circuit"].edges, mode) < -0.5
