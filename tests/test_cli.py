@@ -259,6 +259,63 @@ def test_models_lists_what_is_here():
         assert shape in shown
 
 
+class TestModelsCheck:
+    @pytest.fixture
+    def tiny(self, monkeypatch):
+        """Hand the command a tiny model for any name."""
+        from tests.models import tiny_llama
+
+        monkeypatch.setattr(cg, "load_model", lambda *_, **__: tiny_llama().bridge)
+
+    def test_shows_what_came_of_each_check(self, tiny):
+        words = ["--only", "queries", "--only", "8 replace, all edges", "--only", "untouched"]
+        shown = run("models", "--check", "mine", *words)
+        assert "Checks of mine" in shown
+        for name in ("queries", "8 replace, all edges", "untouched"):
+            (row,) = [line for line in shown.splitlines() if line.startswith(f"{name} ")]
+            assert row.rstrip().endswith("passed")
+        assert "3 passed." in shown
+        assert "to logits, mlps" not in shown
+
+    def test_exits_with_one_where_a_check_fails(self, tiny, monkeypatch):
+        from circuitgraph.engines.fast import FastEngine
+
+        true = FastEngine.run_schedule
+        monkeypatch.setattr(
+            FastEngine, "run_schedule", lambda self, schedule: true(self, schedule) + 1.0
+        )
+        shown = said("models", "--check", "mine", "--only", "queries", code=1)
+        assert "queries: " in shown
+        assert "differs by" in shown
+        assert "1 failed." in shown
+
+    def test_exits_with_one_where_the_model_is_refused(self, monkeypatch):
+        from tests.models import tiny_gpt2
+
+        bridge = tiny_gpt2().new_bridge().train()
+        monkeypatch.setattr(cg, "load_model", lambda *_, **__: bridge)
+        shown = said("models", "--check", "mine", code=1)
+        assert "model, refused: " in shown
+        assert "call model.eval()" in shown
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--check", "mine", "--only", "querys"], "did you mean 'queries'?"),
+            (["--check", "mine", "--prompts", 0], "--prompts must be 1 or more, got 0"),
+            (["--check", "mine", "--device", "nowhere"], "no device 'nowhere' here: "),
+        ],
+    )
+    def test_errors_come_before_the_model_is_loaded(self, no_model, words, message):
+        assert message in said("models", *words, code=1)
+
+    def test_only_needs_a_model(self, no_model):
+        assert "name the model with --check" in said("models", "--only", "queries", code=2)
+
+    def test_a_folder_that_is_not_there(self):
+        assert "there is no folder" in said("models", "--check", "./nowhere", code=1)
+
+
 class TestFindings:
     def test_heads_that_matter_by_size_where_the_interval_leaves_out_zero(self, effects):
         assert writing(effects) == ("8.6",)
@@ -353,6 +410,12 @@ class TestOnSmolLM2:
         shown = run("compare", "[23.3, 5.5] -> logits", "-n", 3, *three)
         assert "through {mlp25}" in shown
         assert "range" in shown
+
+    def test_models_check(self, loaded):
+        words = ["--only", "to logits, mlps", "--only", "5 all writers", "--prompts", 1]
+        shown = run("models", "--check", "smollm2-135m", *words)
+        assert "2 passed." in shown
+        assert "Up to 1e-04 is rounding here." in " ".join(shown.split())
 
     def test_a_position_that_is_not_named(self, loaded):
         shown = said("patch", "23.3@S3 -> logits", "-n", 2, code=1)

@@ -1,20 +1,61 @@
-"""``circuitgraph models``: the models worth naming, and whether each is here."""
+"""``circuitgraph models``: the models worth naming, and whether each is here; checks of one."""
 
+from typing import Annotated
+
+import typer
+
+from circuitgraph.cli.checking import check_model
+from circuitgraph.cli.options import Device, Dtype, DtypeName, Prompts, Seed
 from circuitgraph.cli.telling import say, say_table
 from circuitgraph.models import known_models
 from circuitgraph.models.available import missing
 
 __all__ = ["EXAMPLES", "models"]
 
-EXAMPLES = ("circuitgraph models",)
+EXAMPLES = (
+    "circuitgraph models",
+    "circuitgraph models --check smollm2-135m",
+    "circuitgraph models --check path/to/folder --dtype float64",
+    "circuitgraph models --check gpt2 --only queries --only '5 all writers'",
+)
 
 
-def models() -> None:
+def models(
+    check: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="NAME",
+            help="Check that patching is exact on this model: a name below, any of the Hugging "
+            "Face hub, or a folder. Exits with 1 where it is not.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="CHECK", help="Run this check alone; may be repeated."),
+    ] = None,
+    prompts: Prompts = 2,
+    seed: Seed = 1,
+    device: Device = None,
+    dtype: Dtype = DtypeName.FLOAT32,
+) -> None:
     """List the models worth naming, and whether each can be loaded here and now.
 
     They are suggestions: any model of the Hugging Face hub that TransformerLens can wrap, and any
-    folder that save_pretrained wrote, will do.
+    folder that save_pretrained wrote, will do. With --check, put one of them to the checks that
+    every family of models is tested with, on random prompts: about half a minute for
+    smollm2-135m on two free cores.
     """
+    if check is None:
+        if only:
+            raise typer.BadParameter("name the model with --check", param_hint="--only")
+        _list()
+    elif not check_model(check, only or (), prompts=prompts, seed=seed, device=device, dtype=dtype):
+        raise typer.Exit(1)
+
+
+def _list() -> None:
     rows, notes = [], []
     for model in known_models():
         shape = model.shape

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from circuitgraph.request import Variant
     from circuitgraph.tasks import Task
 
-__all__ = ["Setting", "known_graph", "read_variant"]
+__all__ = ["Setting", "known_graph", "loader", "read_variant"]
 
 TASKS = ("ioi",)
 
@@ -58,7 +58,7 @@ class Setting:
         """
         self.check()
         with step("torch and TransformerLens imported"):
-            load = _loader(self.device, self.dtype)
+            load = loader(self.device, self.dtype)
         with step(f"{self.model} loaded"):
             model = load(self.model)
         with step(f"{self.prompts} prompt pairs written and recorded"):
@@ -74,7 +74,7 @@ class Setting:
         return experiment, task
 
 
-def _loader(device: str | None, dtype: DtypeName) -> Callable[[str], Any]:
+def loader(device: str | None, dtype: DtypeName) -> Callable[[str], Any]:
     """Import what loads models, and return it with device and dtype filled in.
 
     Raises:

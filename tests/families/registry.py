@@ -1,6 +1,7 @@
 """One tiny random model of each family, made from its Hugging Face config, offline."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 __all__ = ["FAMILIES", "Family"]
 
 COMMON = {"vocab_size": 37}
+NATIVE = {"d_model": 16, "d_head": 4, "n_heads": 4, "n_layers": 3, "n_ctx": 64, "d_mlp": 24}
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,7 @@ class Family:
         model: Class name of its causal language model; also TransformerLens' architecture name.
         options: The config's arguments.
         dtype: What it is run in; float32 where the family's code does not allow float64.
+        spread: How large its matrices are drawn.
     """
 
     name: str
@@ -28,31 +31,58 @@ class Family:
     model: str
     options: dict[str, Any]
     dtype: torch.dtype = torch.float64
+    spread: float = 0.4
 
     @functools.cache  # noqa: B019  # a handful of tiny models, kept for the whole session
     def bridge(self) -> Any:
-        """Return the model as a bridge."""
+        """Return the model as a bridge; shared, so leave it as it is."""
+        return self.new_bridge()
+
+    def new_bridge(self) -> Any:
+        """Return the model as a bridge of the caller's own."""
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
         model = self.module()
-        return build_bridge_from_module(model, architecture=self.model, hf_config=model.config)
+        given = {"tl_config": self.native()} if self.is_native else {"hf_config": model.config}
+        return build_bridge_from_module(model, architecture=self.model, **given).eval()
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is a model of TransformerLens' own."""
+        return self.model == "TransformerLensNative"
+
+    def native(self) -> Any:
+        """Return TransformerLens' own config."""
+        from transformer_lens.config import TransformerBridgeConfig
+
+        return TransformerBridgeConfig(
+            **{**NATIVE, "d_vocab": COMMON["vocab_size"], "dtype": self.dtype, **self.options}
+        )
 
     def module(self) -> Any:
         """Return the model itself, with weights large enough that every patch matters."""
+        if self.is_native:
+            from transformer_lens.model_bridge.sources.native import NativeModel
+
+            return self.randomized(lambda: NativeModel(self.native()))
         import transformers
 
         config = getattr(transformers, self.config)(**{**COMMON, **self.options})
         config._attn_implementation = "eager"
+        return self.randomized(lambda: getattr(transformers, self.model)(config))
+
+    def randomized(self, make: Callable[[], Any]) -> Any:
+        """Return a model with its weights drawn anew."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = getattr(transformers, self.model)(config).to(self.dtype).eval()
+            model = make().to(self.dtype).eval()
             model.requires_grad_(False)
             for name, weight in model.named_parameters():
                 noise = torch.randn_like(weight)
                 if (weight.ndim == 1 and "norm" in name.lower()) or "ln" in name.lower():
                     weight.copy_(weight + 0.2 * noise)
                 elif weight.ndim >= 2:
-                    weight.copy_(0.4 * noise)
+                    weight.copy_(self.spread * noise)
                 else:
                     weight.copy_(weight + 0.2 * noise)
         return model
@@ -239,5 +269,37 @@ FAMILIES = (
             moe_intermediate_size=12,
         ),
         torch.float32,
+    ),
+    Family(
+        "TransformerLens' own",
+        "",
+        "TransformerLensNative",
+        {"normalization_type": "LN", "act_fn": "gelu"},
+    ),
+    Family(
+        "TransformerLens' own, attention only",
+        "",
+        "TransformerLensNative",
+        {"attn_only": True, "normalization_type": "LN"},
+    ),
+    Family(
+        "TransformerLens' own, no norm",
+        "",
+        "TransformerLensNative",
+        {"normalization_type": None, "act_fn": "gelu"},
+        spread=0.2,
+    ),
+    Family(
+        "TransformerLens' own, RMS, gated",
+        "",
+        "TransformerLensNative",
+        {
+            "normalization_type": "RMS",
+            "gated_mlp": True,
+            "act_fn": "silu",
+            "positional_embedding_type": "rotary",
+            "rotary_dim": 4,
+            "n_key_value_heads": 2,
+        },
     ),
 )

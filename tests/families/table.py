@@ -1,0 +1,109 @@
+"""The page docs/architectures.md, one row per family, written by the suite.
+
+CIRCUITGRAPH_GOLDEN=write python -m pytest tests/families
+"""
+
+import fcntl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from circuitgraph.checks import Result
+from circuitgraph.graph import ModelShape
+from circuitgraph.lens.traits import Traits
+from tests.families.registry import FAMILIES
+from tests.golden import WRITE, writing
+
+__all__ = ["check_row", "page", "row_of", "rows_on", "special"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+HEAD = """# Architectures
+
+What is exact on which family of models, and what is refused. The table is written by the test
+suite, which makes a tiny random model of each family from its own configuration and holds three
+things to be one: the fast engine, the reference engine, and plain hooks on the model before
+TransformerLens wraps it. Senders are the embedding, heads and MLPs; receivers are queries, keys,
+values, MLPs and the logits; variants are `mlps` and `single-pass`. The suite also checks the
+properties of [what a path patch is](concepts.md) that can be stated without an oracle.
+
+The last column is the largest deviation between two numbers that should be equal, in units of the
+difference between clean and corrupt run, whatever was compared. A family runs in float64 where its
+code allows that.
+
+| family | what is special | answer | computes in | deviation |
+| --- | --- | --- | --- | --- |
+"""
+FOOT = """
+*Mode `replace` by the reference engine* means that the fast engine leaves this one mode to the slow
+one, with a warning: the blocks norm or scale what their parts write, so a live write cannot be
+exchanged in closed form. The numbers are exact all the same.
+
+The same checks run on a model of your own, from the hub or from a folder:
+
+```sh
+circuitgraph models --check smollm2-135m
+```
+
+or in code, `circuitgraph.checks.run_checks(model)`.
+
+`CIRCUITGRAPH_GOLDEN=write python -m pytest tests/families` writes this page anew.
+"""
+
+
+def special(shape: ModelShape, traits: Traits, bridge: Any, module: Any) -> list[str]:
+    """What is special about a model, found on the model itself."""
+    config = getattr(module, "config", None)
+    found = [
+        (shape.grouped, f"grouped queries ({shape.n_heads} on {shape.kv_heads})"),
+        (shape.parallel, "attention and MLP in parallel"),
+        (shape.attn_only, "no MLPs"),
+        ("qkv" in bridge.blocks[0].attn._modules, "queries, keys and values in one matrix"),
+        (not traits.heads_apart, "queries and keys normed over all heads"),
+        (not traits.additive, "writes normed or scaled before they are added"),
+        (not traits.plain_readout, "logits capped or scaled"),
+        (
+            any(getattr(config, n, None) for n in ("sliding_window", "window_size")),
+            "sliding window",
+        ),
+        (bool(getattr(config, "num_local_experts", None)), "mixture of experts"),
+    ]
+    return [words for holds, words in found if holds]
+
+
+def row_of(name: str, features: Sequence[str], words: str, results: Sequence[Result]) -> str:
+    """A family's row of the table."""
+    if results[0].status == "refused":
+        reason = results[0].reason.partition(" (")[0].replace("layer 0 of this model has", "it has")
+        return f"| {name} |  | refused: {reason} |  |  |"
+    answer = "exact"
+    if any(r.name == "mode replace" and r.status == "left out" for r in results):
+        answer += "; mode `replace` by the reference engine"
+    largest = max(r.deviation for r in results if r.deviation is not None)
+    bound = next(text for text in ("1e-9", "1e-4", "1e-2", "inf") if largest < float(text))
+    return f"| {name} | {'; '.join(features)} | {answer} | {words} | < {bound} |"
+
+
+def rows_on(text: str) -> dict[str, str]:
+    """The rows that stand on a page, by family."""
+    lines = text.partition("| --- |")[2].partition("\n\n")[0].splitlines()[1:]
+    return {line.split("|")[1].strip(): line for line in lines}
+
+
+def page(rows: Mapping[str, str]) -> str:
+    """The whole page."""
+    return HEAD + "".join(f"{rows[f.name]}\n" for f in FAMILIES if f.name in rows) + FOOT
+
+
+def check_row(name: str, row: str) -> None:
+    """Compare a family's row with the page, or write it there where that is asked for."""
+    if writing():
+        PAGE.touch()
+        with PAGE.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be writing its rows
+            rows = {**rows_on(file.read()), name: row}
+            file.seek(0)
+            file.truncate()
+            file.write(page(rows))
+        return
+    found = rows_on(PAGE.read_text(encoding="utf-8")).get(name)
+    assert found == row, f"{PAGE.name} has another row: if that is meant, use {WRITE}=write"
