@@ -8,7 +8,14 @@ import pytest
 import torch
 
 import circuitgraph as cg
-from circuitgraph.errors import MetricError, ModelError, NodeError, PromptError, RequestError
+from circuitgraph.errors import (
+    CircuitGraphError,
+    MetricError,
+    ModelError,
+    NodeError,
+    PromptError,
+    RequestError,
+)
 from tests import models
 
 TINY = models.tiny_gpt2()
@@ -566,3 +573,94 @@ def test_plans_and_schedules_refuse_the_same(experiment: cg.Experiment) -> None:
             ask("0.0@S1 -> logits")
         with pytest.raises(NodeError, match="no node '3.0' in this graph"):
             ask("3.0 -> logits")
+
+
+# -- metrics of activations ------------------------------------------------------------------------
+
+
+def firsts(value: torch.Tensor) -> torch.Tensor:
+    return value.flatten(1)[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (
+            cg.Activation("blocks.1.attn.hook_patern", firsts),
+            "the model has no hook named 'blocks.1.attn.hook_patern': did you mean "
+            "blocks.1.attn.hook_pattern,",
+        ),
+        (
+            cg.Activation("embed.hook_out", firsts),
+            "'embed.hook_out' comes before the first block, where no patch changes anything: read "
+            "a hook of a block, of the final norm or of the unembedding",
+        ),
+        (
+            cg.AttentionTo("mlp1", 0),
+            "AttentionTo reads a head's pattern, and mlp1 is no head of this model: its layers "
+            "have heads 0..2; write 9.6 for layer 9, head 6",
+        ),
+        (cg.AttentionTo("7.0", 0), "AttentionTo reads a head's pattern, and 7.0 is no head"),
+        (cg.AttentionTo("1.3", 0), "AttentionTo reads a head's pattern, and 1.3 is no head"),
+        (cg.AttentionTo("one", 0), "AttentionTo: "),
+        (cg.AttentionTo("1.1", "S3"), "AttentionTo reads position 'S3', but known are S2, end"),
+        (cg.AttentionTo("1.1", 99), "AttentionTo reads position 99 of prompt 0, which has"),
+    ],
+    ids=short,
+)
+def test_activations_that_are_not_there(experiment: cg.Experiment, metric: Any, text: str) -> None:
+    with no_forward_pass(experiment.model), pytest.raises(CircuitGraphError) as caught:
+        experiment.patch_metrics("0.1 => logits", {"seen": metric})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "hook", "text"),
+    [
+        (
+            "head -> logits",
+            "blocks.1.attn.hook_pattern",
+            "cannot measure 'head -> logits': 'blocks.1.attn.hook_pattern' reads "
+            "blocks.1.attn.hook_pattern, but in a request that ends in `-> logits` only what the "
+            "logits read is patched: end it in `=> logits` to let the rest of the model answer, or "
+            "measure the logits",
+        ),
+        (
+            "0.1 -> 1.0.q => logits",
+            "blocks.1.attn.hook_q",
+            "reads blocks.1.attn.hook_q inside 1.0, whose own port is patched: a port is patched "
+            "for one node by itself, so there is no one such activation",
+        ),
+        (
+            "0.1 -> mlp1 => logits",
+            "blocks.1.mlp.hook_post",
+            "reads blocks.1.mlp.hook_post inside mlp1, whose own port is patched",
+        ),
+    ],
+    ids=short,
+)
+def test_activations_that_a_request_cannot_show(
+    experiment: cg.Experiment, request_: str, hook: str, text: str
+) -> None:
+    with no_forward_pass(experiment.model), pytest.raises(CircuitGraphError) as caught:
+        experiment.patch_metrics(request_, {"seen": cg.Activation(hook, firsts)})
+    assert text in str(caught.value)
+
+
+def test_no_metric_at_all(experiment: cg.Experiment) -> None:
+    with pytest.raises(MetricError, match="no metric is given: name one or more"):
+        experiment.patch_metrics("0.1 => logits", {})
+
+
+def test_an_activation_measured_in_the_wrong_shape(experiment: cg.Experiment) -> None:
+    metric = cg.Activation("blocks.1.attn.hook_pattern", lambda pattern: pattern[:, 0])
+    with pytest.raises(MetricError, match=r"gave \(3, 6, 6\) for 3 prompts"):
+        experiment.patch_metrics("0.1 => logits", {"seen": metric})
+    assert not any(point.fwd_hooks for point in experiment.model.hook_dict.values())
+
+
+def test_a_metric_of_float64_weights() -> None:
+    """A function is tried on logits of the model's own type."""
+    weight = torch.randn(TINY.bridge.cfg.d_vocab, dtype=torch.float64)
+    exp = cg.Experiment(TINY.bridge, CLEAN, CORRUPT, lambda logits: logits[:, -1] @ weight)
+    assert len(exp.clean_metric) == 3
