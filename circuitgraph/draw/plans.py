@@ -162,7 +162,7 @@ def _marked(
 
 def plan_title(plan: Plan) -> str:
     """Return request and variant."""
-    return f"{plan.request}, variant {plan.variant}"
+    return f"{plan.title}, variant {plan.variant}"
 
 
 def plan_notes(plan: Plan, cell: Cell) -> list[str]:

@@ -60,7 +60,7 @@ def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool 
     if not schedule.stages:
         raise PlanError(f"nothing to draw: the schedule of {schedule.plan.request} has no stages")
     plan = schedule.plan
-    heading = f"{plan.request}, variant {plan.variant}" if title is None else title
+    heading = f"{plan.title}, variant {plan.variant}" if title is None else title
     panels = [stage_canvas(schedule, at, words=True) for at in range(len(schedule.stages))]
     fits = max(1, int((_WIDEST + _BETWEEN) // (_WIDTH + _BETWEEN)))
     width = min(len(panels), fits) * (_WIDTH + _BETWEEN) - _BETWEEN

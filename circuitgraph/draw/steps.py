@@ -61,7 +61,7 @@ def find_cell(plan: Plan, wanted: int | str | None) -> Cell:
         PlanError: The plan has no cells, or no such cell.
     """
     if not plan.cells:
-        raise PlanError(f"nothing to draw: the plan of {str(plan.request)!r} has no valid cell")
+        raise PlanError(f"nothing to draw: the plan of {plan.title!r} has no valid cell")
     if wanted is None:
         return plan.cells[0]
     if isinstance(wanted, str):
@@ -73,7 +73,7 @@ def find_cell(plan: Plan, wanted: int | str | None) -> Cell:
         return plan.cells[wanted]
     some = ", ".join(repr(cell.name) for cell in plan.cells[:3])
     raise PlanError(
-        f"no cell {wanted!r} in the plan of {str(plan.request)!r}: it has {len(plan.cells)}, "
+        f"no cell {wanted!r} in the plan of {plan.title!r}: it has {len(plan.cells)}, "
         f"numbered from 0 and named {some}{', ...' if len(plan.cells) > 3 else ''}"
     )
 

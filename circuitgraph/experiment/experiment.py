@@ -216,7 +216,7 @@ class Experiment:
         problems = Problems()
         for name in positions_in(plan.request):
             problems.add(self._setup.positions.problem(name))
-        problems.raise_if_any(f"cannot patch {str(plan.request)!r}")
+        problems.raise_if_any(f"cannot patch {plan.title!r}")
         if len(plan.cells) <= PLANS_KEPT_UP_TO:
             self._plans[key] = plan
         return plan
@@ -299,7 +299,7 @@ class Experiment:
         plan = self.plan(request, variant, mode, source=source)
         problems = Problems()
         readout = bind_metrics(metrics, self.prompts, problems)
-        problems.raise_if_any(f"cannot measure {str(plan.request)!r}")
+        problems.raise_if_any(f"cannot measure {plan.title!r}")
         assert readout is not None
         setup = self._setup_with(plan, readout, values, dataset)
         return dict(zip(metrics, self._run(plan, engine, setup), strict=True))
@@ -404,7 +404,7 @@ class Experiment:
         chosen = fast if engine == "fast" else self._engine(engine, setup)
         n_metrics, n_prompts = len(setup.metric.parts), setup.n_prompts
         grid = np.full((*plan.shape, n_metrics, n_prompts), np.nan)
-        with progress_bar(str(plan.request), len(plan.cells), self._progress) as advance:
+        with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
             for prompts, part in chosen.parts(plan):
                 for numbers, measured in part.run(plan):
                     values = measured.unflatten(1, (n_metrics, -1)).double().cpu().numpy()

@@ -49,7 +49,7 @@ def check_readable(plan: Plan, readout: Readout, model: Any) -> None:
         found = {str(p): p for cell in plan.cells if (p := _problem(cell.runs[-1], metric, site))}
         for problem in list(found.values())[:1]:
             problems.add(problem)
-    problems.raise_if_any(f"cannot measure {str(plan.request)!r}")
+    problems.raise_if_any(f"cannot measure {plan.title!r}")
 
 
 def _problem(run: Run, metric: Activation, site: HookSite) -> CircuitGraphError | None:

@@ -52,7 +52,7 @@ def check_values(
             problems.add(_node_problem(plan.graph, node))
     if dataset is not None:
         problems.add(_dataset_problem(plan.source, dataset, n_pos, d_vocab))
-    problems.raise_if_any(f"cannot patch {str(plan.request)!r}")
+    problems.raise_if_any(f"cannot patch {plan.title!r}")
 
 
 def _senders(plan: Plan) -> list[Writer]:

@@ -34,7 +34,7 @@ def lint_plan(plan: "Plan") -> None:
     for cell in plan.cells:
         for what in linter.cell(cell):
             problems.add(PlanError(f"{cell.name}{what}"))
-    problems.raise_if_any(f"the plan for {str(plan.request)!r} is not well formed")
+    problems.raise_if_any(f"the plan for {plan.title!r} is not well formed")
 
 
 def _grid(plan: "Plan") -> Iterator[str]:

@@ -14,6 +14,10 @@ from circuitgraph.request import Mode, Request, Variant
 __all__ = ["Axis", "Cell", "Cost", "Plan"]
 
 
+TITLE = 120
+"""How long a title may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """One swept dimension: its name and the coordinate of each step along it."""
@@ -139,11 +143,29 @@ class Plan:
 
         return plan_table(self)
 
+    @property
+    def title(self) -> str:
+        """The request's text, cut where it would fill a page: sets may have thousands of edges.
+
+        Example:
+            >>> from circuitgraph import Head, ModelGraph, ModelShape, compile
+            >>> graph = ModelGraph(ModelShape(n_layers=2, n_heads=40))
+            >>> compile(graph, "0.1 -> 1.0.v => logits").title
+            '0.1 -> 1.0.v => logits'
+            >>> len(compile(graph, list(graph.edges_into(Head(1, 0).v))).title)
+            120
+        """
+        text = str(self.request)
+        if len(text) <= TITLE:
+            return text
+        end = f" ... ({len(text)} characters)"
+        return text[: TITLE - len(end)] + end
+
     def __repr__(self) -> str:
         cells = f"{len(self.cells)} cell{'s' * (len(self.cells) != 1)}"
         swept = f" over {' x '.join(map(str, self.axes))}" if self.axes else ""
         settings = f"variant {self.variant}, mode {self.mode}"
-        return f"Plan of {str(self.request)!r} ({settings}): {cells}{swept}\n  {self.cost}"
+        return f"Plan of {self.title!r} ({settings}): {cells}{swept}\n  {self.cost}"
 
     def _repr_html_(self) -> str:
         from circuitgraph.draw import plan_html

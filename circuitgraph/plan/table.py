@@ -116,7 +116,7 @@ def plan_table(plan: "Plan") -> str:
     from rich.text import Text
 
     if not plan.cells:
-        return f"Plan of {plan.request}: no valid cell"
+        return f"Plan of {plan.title}: no valid cell"
     cell = plan.cells[0]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, width=WIDTH)
     for heading in ("run", "", "patched", "frozen", "recomputed", "kept"):
@@ -141,7 +141,7 @@ def plan_table(plan: "Plan") -> str:
     console = Console(width=WIDTH, file=StringIO(), color_system=None, force_jupyter=False)
     n_cells = len(plan.cells)
     swept = " x ".join(map(str, plan.axes))
-    console.print(Text(f"Plan of {plan.request}   variant {plan.variant}, mode {plan.mode}"))
+    console.print(Text(f"Plan of {plan.title}   variant {plan.variant}, mode {plan.mode}"))
     if plan.axes:
         empty = 1
         for length in plan.shape:

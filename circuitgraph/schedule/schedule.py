@@ -155,7 +155,7 @@ class Schedule:
         )
         settings = f"variant {plan.variant}, mode {plan.mode}"
         return (
-            f"Schedule of {str(plan.request)!r} ({settings}): {stages}\n"
+            f"Schedule of {plan.title!r} ({settings}): {stages}\n"
             f"  {self.forward_passes:.1f} forward passes' worth of live modules, "
             f"the plan has {plan.cost.forward_passes}"
         )

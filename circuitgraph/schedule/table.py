@@ -37,7 +37,7 @@ def schedule_table(schedule: "Schedule") -> str:
             where_text(stage),
         )
     console = Console(width=WIDTH, file=StringIO(), color_system=None, force_jupyter=False)
-    console.print(Text(f"Schedule of {plan.request}   variant {plan.variant}, mode {plan.mode}"))
+    console.print(Text(f"Schedule of {plan.title}   variant {plan.variant}, mode {plan.mode}"))
     console.print(table)
     console.print(Text(f"passes: {', '.join(schedule.passes) or 'none'}"))
     console.print(

@@ -236,7 +236,7 @@ class FastEngine:
             while frame and frame.f_globals.get("__name__", "").startswith("circuitgraph."):
                 frame, level = frame.f_back, level + 1  # where the user asked
             warnings.warn(
-                f"the reference engine runs {str(plan.request)!r}: {reason}",
+                f"the reference engine runs {plan.title!r}: {reason}",
                 ReplayWarning,
                 stacklevel=level,
             )
