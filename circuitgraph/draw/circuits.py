@@ -10,6 +10,7 @@ from circuitgraph.draw.layout import Rankdir, place
 from circuitgraph.draw.sketch import sketch_groups, sketch_nodes
 from circuitgraph.errors import CircuitError
 from circuitgraph.nodes import Edge
+from circuitgraph.request.brief import brief
 
 __all__ = ["MAX_EDGES", "circuit_html", "draw_circuit"]
 
@@ -127,4 +128,4 @@ def _bundled(circuit: Circuit) -> tuple[tuple[Edge, ...], str]:
 def _title(circuit: Circuit) -> str:
     """Return what the circuit was made from, where it says so."""
     request, variant = circuit.attrs.get("request"), circuit.attrs.get("variant")
-    return ", ".join(str(part) for part in (request, variant) if part)
+    return ", ".join(brief(str(part)) for part in (request, variant) if part)

@@ -14,6 +14,7 @@ from circuitgraph.draw.plot import color_axis, describe_comparison, layout, note
 from circuitgraph.draw.scatter import pair_of, scatter
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Comparison, Effects
+from circuitgraph.request.brief import brief
 
 __all__ = ["heatmaps", "scatter"]
 
@@ -83,7 +84,7 @@ def heatmaps(
     effects = max(column.largest for _, column in columns[:-1])
     if grid.bars:
         _same_scale(figure, columns, kept)
-    heading = first.attrs.get("request", "comparison") if title is None else title
+    heading = brief(first.attrs.get("request", "comparison")) if title is None else title
     bars, size = grid.bars, sheet.size
     figure.update_layout(
         **layout(

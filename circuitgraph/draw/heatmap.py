@@ -14,6 +14,7 @@ from circuitgraph.draw.plot import color_axis, describe, layout, note
 from circuitgraph.draw.sheet import Sheet
 from circuitgraph.effects import Effects
 from circuitgraph.errors import EffectsError
+from circuitgraph.request.brief import brief
 
 __all__ = ["add_panel", "bold", "heatmap", "metric_words", "notes"]
 
@@ -91,7 +92,7 @@ def heatmap(
         if col == 1:
             words = f"share of {unit}" if grid.bars else grid.row_title
             figure.update_yaxes(title_text=words, row=row, col=col)
-    heading = effects.attrs.get("request", "effects") if title is None else title
+    heading = brief(effects.attrs.get("request", "effects")) if title is None else title
     figure.update_layout(
         **layout(
             str(heading),

@@ -12,6 +12,7 @@ from circuitgraph.draw.palette import ACCENT, FAINT, INK, PAPER, QUIET
 from circuitgraph.draw.plot import describe_comparison, layout, note
 from circuitgraph.effects import Comparison
 from circuitgraph.errors import EffectsError
+from circuitgraph.request.brief import brief
 
 __all__ = ["pair_of", "scatter"]
 
@@ -101,7 +102,7 @@ def scatter(
     axis |= {"gridcolor": "#EEEEEE", "title_standoff": 10}
     figure.update_xaxes(title_text=f"effect, {escape(first)}", **axis)
     figure.update_yaxes(title_text=f"effect, {escape(second)}", **axis)
-    heading = comparison.effects[first].attrs.get("request", "comparison")
+    heading = brief(comparison.effects[first].attrs.get("request", "comparison"))
     figure.update_layout(
         **layout(
             str(heading if title is None else title),

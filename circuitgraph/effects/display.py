@@ -10,6 +10,7 @@ import pandas as pd
 from circuitgraph.effects.cells import cell_labels
 from circuitgraph.effects.tables import ranked
 from circuitgraph.errors import EffectsError
+from circuitgraph.request.brief import brief
 
 if TYPE_CHECKING:
     from circuitgraph.effects.comparison import Comparison
@@ -159,7 +160,7 @@ def heading(effects: "Effects", among: "Comparison | None" = None) -> str:
         for key, value in attrs.items()
         if all(other.attrs.get(key) == value for other in others)
     }
-    request = f"'{shared['request']}'" if "request" in shared else "a request"
+    request = f"'{brief(str(shared['request']))}'" if "request" in shared else "a request"
     settings = [f"{key} {shared[key]}" for key in ("variant", "mode", "engine") if key in shared]
     size = " x ".join(
         f"{dim} {length}" for dim, length in zip(effects.dims, effects.shape, strict=True)

@@ -10,12 +10,9 @@ from circuitgraph.nodes import Logits
 from circuitgraph.plan.lint import lint_plan
 from circuitgraph.plan.ops import Run, Source
 from circuitgraph.request import Mode, Request, Variant
+from circuitgraph.request.brief import brief
 
 __all__ = ["Axis", "Cell", "Cost", "Plan"]
-
-
-TITLE = 120
-"""How long a title may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +142,8 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """The request's text, cut where it would fill a page: sets may have thousands of edges.
-
-        Example:
-            >>> from circuitgraph import Head, ModelGraph, ModelShape, compile
-            >>> graph = ModelGraph(ModelShape(n_layers=2, n_heads=40))
-            >>> compile(graph, "0.1 -> 1.0.v => logits").title
-            '0.1 -> 1.0.v => logits'
-            >>> len(compile(graph, list(graph.edges_into(Head(1, 0).v))).title)
-            120
-        """
-        text = str(self.request)
-        if len(text) <= TITLE:
-            return text
-        end = f" ... ({len(text)} characters)"
-        return text[: TITLE - len(end)] + end
+        """The request's text, cut where it would fill a page."""
+        return brief(str(self.request))
 
     def __repr__(self) -> str:
         cells = f"{len(self.cells)} cell{'s' * (len(self.cells) != 1)}"

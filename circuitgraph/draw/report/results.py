@@ -10,6 +10,7 @@ import xarray as xr
 from circuitgraph.draw.panels import Grid, Panel, lay_out
 from circuitgraph.draw.report.words import effect_findings, heading, in_words
 from circuitgraph.effects import Comparison, Effects
+from circuitgraph.request.brief import brief
 
 __all__ = ["MAX_PANELS", "Result", "View", "read_results"]
 
@@ -104,7 +105,7 @@ def _read(name: str, shown: Effects | Comparison, how: Mapping[str, Any] | None)
     statistics = next(iter(found.values()))
     return Result(
         name=name,
-        title=str(first.attrs.get("request") or name or "effects"),
+        title=brief(str(first.attrs.get("request") or name or "effects")),
         words=in_words(str(first.attrs.get("request", ""))),
         line=heading(first, shared),
         findings=tuple(findings),
