@@ -120,3 +120,33 @@ def test_the_page_has_these_families_and_says_what_the_suite_would() -> None:
     rows = rows_on(text)
     assert list(rows) == [family.name for family in FAMILIES]
     assert text == page(rows)
+
+
+PROCESSINGS = ("fold_ln", "fold_value_biases", "center_unembed", "center_writing_weights")
+
+
+@pytest.mark.parametrize("processing", PROCESSINGS)
+@by_family
+def test_13_processed_weights_leave_effects_alone(family: Family, processing: str) -> None:
+    """Where TransformerLens' processing leaves the model's own answers alone, which is everywhere."""
+    if (family.name, processing) == ("gpt-oss", "fold_value_biases"):
+        pytest.skip("TransformerLens cannot fold gpt-oss' value biases")
+    clean, corrupt = tokens(1), tokens(2)
+    processed = family.new_bridge()
+    options = dict.fromkeys(PROCESSINGS, False) | {processing: True}
+    processed.enable_compatibility_mode(disable_warnings=True, **options)
+    before, after = (
+        Experiment(bridge, clean, corrupt, metric) for bridge in (family.bridge(), processed)
+    )
+    scale = np.abs(before.clean_metric - before.corrupt_metric).max()
+    # A processed bridge takes its norms in float32.
+    assert np.allclose(after.clean_metric, before.clean_metric, rtol=0, atol=1e-4 * scale)
+    for request, variant in (
+        ("head -> logits", "mlps"),
+        ("{embed, 0.1} -> {1.1.k, 1.0.v} => logits", "single-pass"),
+    ):
+        one, other = (
+            exp.patch(request, variant).data["patched"].to_numpy() for exp in (before, after)
+        )
+        assert np.allclose(one, other, rtol=0, atol=1e-4 * scale, equal_nan=True)
+        assert np.nanmax(np.abs(one - before.clean_metric)) > 1e-3 * scale
