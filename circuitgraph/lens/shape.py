@@ -1,6 +1,7 @@
 """A model's shape, read off its bridge."""
 
 import inspect
+from functools import cache
 from typing import Any
 
 from circuitgraph.errors import ModelError
@@ -58,6 +59,9 @@ def shape_of(model: Any) -> ModelShape:
 def _adds_residual(bridge: Any) -> bool:
     """Return whether a module is handed the residual stream to add it itself (BLOOM, MPT)."""
     inner = bridge.original_component
-    if inner is None:
-        return False
-    return "residual" in inspect.signature(inner.forward).parameters
+    return inner is not None and _takes_residual(inner.__class__)
+
+
+@cache
+def _takes_residual(module: Any) -> bool:
+    return "residual" in inspect.signature(module.forward).parameters

@@ -254,14 +254,18 @@ class FastEngine:
         """Return why a plan cannot be run by replay; empty where it can."""
         if self.traits.problems:
             return self.traits.problems[0]
-        for run in plan.runs():
-            for op in run.ports:
-                if isinstance(op, ReplaceSenders) and op.through:
-                    return "mode 'replace' recomputes nodes between sender and receiver"
-                if isinstance(op, ReplaceSenders) and not self.traits.additive:
-                    return "mode 'replace' on blocks that do not add what their parts write"
-                if isinstance(op, ReplaceSenders) and self.state.sites:
-                    return "mode 'replace' with a metric of an activation"
+        replaced = [
+            op
+            for run in (plan.runs() if plan.mode == "replace" else ())
+            for op in run.ports
+            if isinstance(op, ReplaceSenders)
+        ]
+        if any(op.through for op in replaced):
+            return "mode 'replace' recomputes nodes between sender and receiver"
+        if replaced and not self.traits.additive:
+            return "mode 'replace' on blocks that do not add what their parts write"
+        if replaced and self.state.sites:
+            return "mode 'replace' with a metric of an activation"
         return self.unreadable if self.state.sites else ""
 
     @property
@@ -275,6 +279,10 @@ class FastEngine:
         per_position = state.n_prompts * state.final.shape[-1] * state.delta_dtype.itemsize
         at_logits = 1 if self.setup.metric.read is not None else state.n_pos
         share = self.budget // (4 * per_position)
+        ports = sum(len(run.recorded_ports) for cell in plan.cells for run in cell.runs[:-1])
+        if ports * state.n_pos <= share:
+            yield range(len(plan.cells))
+            return
         first, held, positions = 0, set[Any](), 0
         for number, cell in enumerate(plan.cells):
             # Cells that share a sender run share what it records.

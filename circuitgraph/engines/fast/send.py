@@ -27,7 +27,7 @@ Stack = Float[Tensor, "row prompt place d_model"]
 def run_send(state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int) -> Outputs:
     """Return what arrived at every recorded port of every job."""
     sender = Sender(state, stage, outputs)
-    order = sorted(range(len(stage.jobs)), key=lambda number: stage.jobs[number].first_layer)
+    order = sorted(range(len(stage.jobs)), key=sender.first_layers.__getitem__)
     found = Outputs()
     for _ in in_stacks(order, rows_that_fit(budget, sender.bytes_per_row), sender.into(found)):
         pass
@@ -48,6 +48,7 @@ class Sender:
         self.state = state
         self.stage = stage
         self.outputs = outputs
+        self.first_layers = [job.first_layer for job in stage.jobs]
         self.places = state.places(stage.where)
         if self.places is None and not any(job.attention for job in stage.jobs):
             self.places = state.suffix(first_change(state, stage))
@@ -81,26 +82,33 @@ class Sender:
         found: dict[tuple[int, int], Arrived] = {}
         last = max(job.last for job in jobs)
 
-        def keep(point: int, change: Stack) -> None:
+        def keep(point: int, change: Stack, *, done: bool = False) -> None:
             rows = [row for row in range(len(change)) if point in wanted[row]]
             if rows:
-                kept = change.clone() if len(rows) == len(change) else change[rows]
+                every = len(rows) == len(change)
+                kept = change[rows] if not every else change if done else change.clone()
                 for row, arrived in zip(rows, kept.unbind(), strict=True):
                     found[numbers[row], point] = Arrived(arrived, self.places)
 
         index = PatchIndex.of(jobs)
         for row, job, op in index.embed:
             change[row] += self.delta(op, job)
-        first_layers = [job.first_layer for job in jobs]
+        first_layers = [self.first_layers[number] for number in numbers]
+        frozen = [job.run.frozen for job in jobs]
         for layer in range(min(first_layers), n_layers):
-            keep(2 * layer, change)
+            keep(2 * layer, change, done=2 * layer >= last)
             if 2 * layer >= last:
                 break
             entered = sum(first <= layer for first in first_layers)
-            block = _Block(self, index, jobs[:entered], layer, change[:entered])
-            change[:entered] = block.run(lambda mid, layer=layer: keep(2 * layer + 1, mid))
+            node = MLP(layer)
+            # A frozen MLP may not have been taken out of what the job runs live.
+            live = [
+                row for row in range(entered) if layer in jobs[row].mlps and node not in frozen[row]
+            ]
+            block = _Block(self, index, jobs[:entered], layer, change[:entered], live)
+            block.run(lambda mid, layer=layer: keep(2 * layer + 1, mid))
         else:
-            keep(2 * n_layers, change)
+            keep(2 * n_layers, change, done=True)
         return found
 
     def wanted(self, jobs: Sequence[Job]) -> list[set[int]]:
@@ -115,24 +123,30 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """One block on the rows that have entered."""
+    """One block on the rows that have entered; ``live_mlps`` are those whose MLP runs live."""
 
     sender: Sender
     index: PatchIndex
     jobs: Sequence[Job]
     layer: int
     change: Stack
+    live_mlps: Sequence[int]
 
-    def run(self, keep_mid) -> Stack:  # type: ignore[no-untyped-def]
-        """Return the change after the block."""
-        if not self.sender.state.traits.additive:
-            return self.whole_block(keep_mid)
-        mid = self.change + self.attention_change() if self.touches_heads() else self.change
-        keep_mid(mid)
-        if not self.sender.state.blocks.has_mlp(self.layer):
-            return mid
-        reads = self.change if self.sender.state.blocks.parallel[self.layer] else mid
-        return mid + self.mlp_change(reads)
+    def run(self, keep_mid) -> None:  # type: ignore[no-untyped-def]
+        """Turn the change before the block into the change after it, in place."""
+        state = self.sender.state
+        if not state.traits.additive:
+            self.change.copy_(self.whole_block(keep_mid))
+            return
+        has_mlp, parallel = state.blocks.has_mlp(self.layer), state.blocks.parallel[self.layer]
+        added = self.mlp_change() if has_mlp and parallel else None
+        if self.touches_heads():
+            self.add_attention()
+        keep_mid(self.change)
+        if has_mlp and not parallel:
+            added = self.mlp_change()
+        if added is not None:
+            self.change.add_(added)
 
     @property
     def patched_heads(self) -> Writes:
@@ -143,21 +157,21 @@ class _Block:
         """Return whether any head of this layer may differ from clean."""
         return bool(self.patched_heads) or any(self.layer in job.attention for job in self.jobs)
 
-    def attention_change(self) -> Stack:
-        """Return what changed heads add to the residual stream."""
+    def add_attention(self) -> None:
+        """Add to the residual stream what changed heads add to it."""
         state = self.sender.state
         if any(self.layer in job.attention for job in self.jobs):
             flat = self.z_change()
             weight = state.blocks.output_weights[self.layer].flatten(0, 1)
-            return flat @ weight.to(flat.dtype)
+            self.change.add_(flat @ weight.to(flat.dtype))
+            return
         patched = self.patched_heads
-        added = torch.zeros_like(self.change)
         deltas = self.head_deltas([(job, op) for _, job, op in patched])
         weights = state.blocks.output_weights[self.layer]
-        heads = torch.tensor([_head(op) for _, _, op in patched], device=added.device)
-        rows = torch.tensor([row for row, _, _ in patched], device=added.device)
+        heads = torch.tensor([_head(op) for _, _, op in patched], device=deltas.device)
+        rows = torch.tensor([row for row, _, _ in patched], device=deltas.device)
         writes = deltas.flatten(1, 2) @ weights[heads].to(deltas.dtype)
-        return added.index_add_(0, rows, writes.view(-1, *added.shape[1:]))
+        self.change.index_add_(0, rows, writes.view(-1, *self.change.shape[1:]))
 
     def head_deltas(
         self, patched: Sequence[tuple[Job, PatchWrite]]
@@ -173,7 +187,7 @@ class _Block:
             change = state.at(corrupt, self.sender.places).to(wide)
             change = change - state.at(clean, self.sender.places).to(wide)
             split = state.blocks.split(change)
-            return torch.stack([split[:, :, _head(op)] for _, op in patched])
+            return split[:, :, [_head(op) for _, op in patched]].movedim(2, 0)
         return torch.stack([self.sender.delta(op, job) for job, op in patched])
 
     def z_change(self) -> Float[Tensor, "row prompt place width"]:
@@ -212,25 +226,21 @@ class _Block:
         elsewhere = torch.zeros_like(delta) if op.node in job.run.frozen else live
         return torch.where(here, delta, elsewhere)
 
-    def mlp_change(self, reads: Stack) -> Stack:
+    def mlp_change(self) -> Stack:
         """Return what the layer's MLP adds: recomputed, patched, or nothing where it is frozen."""
-        state = self.sender.state
+        state, reads = self.sender.state, self.change
         record = state.layer(self.layer)
         assert record.mlp is not None
-        live_rows = [row for row, job in enumerate(self.jobs) if self.mlp_is_live(job)]
-        if len(live_rows) == len(self.jobs):
+        rows = self.live_mlps
+        if len(rows) == len(self.jobs):
             added = self.live_mlp(reads)
         else:
             added = torch.zeros_like(reads)
-            if live_rows:
-                added[live_rows] = self.live_mlp(reads[live_rows])
+            if rows:
+                added[rows] = self.live_mlp(reads[rows])
         for row, job, op in self.index.mlps.get(self.layer, []):
             added[row] = self.patched(op, job, self.sender.delta(op, job), added[row])
         return added
-
-    def mlp_is_live(self, job: Job) -> bool:
-        """Return whether a job runs the MLP; a frozen one may not have been taken out of it."""
-        return self.layer in job.mlps and MLP(self.layer) not in job.run.frozen
 
     def live_mlp(self, reads: Stack) -> Stack:
         """Return by how much the MLP's output changes when what it reads changes."""
@@ -262,9 +272,8 @@ class _Block:
             def set_mlp(live: Tensor) -> Tensor:
                 rows = live.unflatten(0, (n_rows, -1)).clone()
                 clean = state.at(clean_mlp, places)
-                for row, job in enumerate(self.jobs):
-                    if not self.mlp_is_live(job):
-                        rows[row] = clean
+                for row in set(range(n_rows)).difference(self.live_mlps):
+                    rows[row] = clean
                 for row, job, op in self.index.mlps.get(self.layer, []):
                     delta = self.sender.delta(op, job)
                     live_change = rows[row].to(delta.dtype) - clean
@@ -303,10 +312,18 @@ def mlp_change(
     state: State, layer: int, reads: Stack, clean_mid: Tensor, clean_out: Tensor
 ) -> Stack:
     """Return by how much an MLP's output changes when what it reads changes by ``reads``."""
+    clean_out = clean_out.to(reads.dtype)
+
+    def run(part: Stack) -> Stack:
+        mid = torch.empty_like(part, dtype=clean_mid.dtype)
+        torch.add(clean_mid, part, out=mid)  # rounded once
+        out = state.mlp_output(layer, mid.flatten(0, 1))
+        return out.unflatten(0, (-1, reads.shape[1])) - clean_out
+
+    slices = list(token_slices(len(reads), reads.shape[1] * reads.shape[2], reads.device))
+    if len(slices) == 1:
+        return run(reads)
     result = torch.empty_like(reads)
-    tokens_per_row = reads.shape[1] * reads.shape[2]
-    for rows in token_slices(len(reads), tokens_per_row, reads.device):
-        mid = (clean_mid + reads[rows].to(clean_mid.dtype)).flatten(0, 1)
-        out = state.mlp_output(layer, mid)
-        result[rows] = out.unflatten(0, (-1, reads.shape[1])).to(reads.dtype) - clean_out
+    for rows in slices:
+        result[rows] = run(reads[rows])
     return result
