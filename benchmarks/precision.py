@@ -11,6 +11,7 @@ import torch
 
 import circuitgraph as cg
 from benchmarks.models import build, prompts
+from circuitgraph.engines.reference import ReferenceEngine
 
 
 def effects(model: Any, data: dict[str, Any], request: str, variant: str, engine: str) -> Any:
@@ -19,11 +20,10 @@ def effects(model: Any, data: dict[str, Any], request: str, variant: str, engine
     exp = cg.Experiment(
         model, data["clean"], data["corrupt"], metric, {"end": data["end"]}, progress=False
     )
-    reference = exp._engine("reference")
     found = exp.patch(request, variant, engine=engine)
     # Each engine is read against its own clean run, as it would be by itself.
     clean = (
-        reference.measure(reference.clean_logits).double().cpu().numpy()
+        ReferenceEngine(exp._setup).clean_metric.double().cpu().numpy()
         if engine == "reference"
         else exp.clean_metric
     )
