@@ -20,7 +20,7 @@ REQUESTS = (
     "head => logits",
     "5.5 -> head.q => logits",
 )
-BUDGETS = ("128MiB", "512MiB", "2GiB", "8GiB")
+BUDGETS = ("256MiB", "1GiB", "8GiB")
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, nargs="+", default=[25, 200])
     parser.add_argument("--positions", type=int, default=21)
+    parser.add_argument("--budgets", nargs="+", default=BUDGETS)
     parser.add_argument("--json", default=None, help="where to write the rows")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -38,7 +39,7 @@ def main() -> None:
     for n_prompts in args.prompts:
         data = prompts(model, n_prompts, args.positions, "cuda")
         metric = cg.LogitDiff(data["correct"], data["incorrect"], data["end"])
-        for budget in BUDGETS:
+        for budget in args.budgets:
             for request in REQUESTS:
                 torch.cuda.empty_cache()
                 base = torch.cuda.memory_allocated()
