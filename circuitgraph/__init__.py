@@ -27,6 +27,7 @@ from circuitgraph.request import Request, Through, as_request, parse, path
 from circuitgraph.schedule import Schedule, schedule
 
 if TYPE_CHECKING:
+    from circuitgraph import draw as draw
     from circuitgraph import tasks as tasks
     from circuitgraph.circuit import Circuit as Circuit
     from circuitgraph.effects import Comparison as Comparison
@@ -70,6 +71,7 @@ __all__ = [
     "Through",
     "as_request",
     "compile",
+    "draw",
     "load_model",
     "parse",
     "path",
@@ -98,8 +100,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "tasks":
-        return import_module("circuitgraph.tasks")
+    if name in ("draw", "tasks"):
+        return import_module(f"circuitgraph.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'circuitgraph' has no attribute {name!r}")
     value = getattr(import_module(_LATER[name]), name)

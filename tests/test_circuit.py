@@ -261,6 +261,16 @@ class TestSetAlgebra:
         assert [str(edge) for edge in left - right] == ["9.6 -> logits"]
         assert (left - right).weight("9.9 -> logits") == 1.0
 
+    def test_a_union_claims_no_request_that_gave_only_a_part_of_it(self):
+        said = {"variant": "mlps", "quantity": "effect", "note": "mine"}
+        left, right = (
+            Circuit.from_edges(GPT2, {f"{head} -> logits": 1.0}, attrs=said | {"request": request})
+            for head, request in (("9.9", "head -> logits"), ("9.6", "9.6 -> logits"))
+        )
+        assert dict((left | right).attrs) == said
+        assert dict((left | left).attrs) == dict(left.attrs)
+        assert dict((left - right).attrs) == dict(left.attrs)
+
     @given(circuit_pairs())
     def test_members_behave_like_sets(self, pair):
         a, b = pair

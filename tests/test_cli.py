@@ -376,7 +376,13 @@ class TestOnSmolLM2:
         assert effects.cells() == ("23.3", "5.5")
         assert list(pd.read_csv(folder / "effects.csv")["name"].astype(str)) == ["23.3", "5.5"]
         assert "plotly" in (folder / "effects.html").read_text()
-        assert "report.html" in names_in(folder)
+        report = (folder / "report.html").read_text()
+        assert '<section id="circuit"' in report
+        assert "<td>logits</td>" in report  # an edge of it
+
+    def test_a_report_of_no_single_edges_has_no_circuit(self, loaded, tmp_path):
+        run("patch", "23.3 => logits", "-n", 2, "--out", tmp_path)
+        assert '<section id="circuit"' not in (tmp_path / "report.html").read_text()
 
     def test_patch_a_single_request_by_the_reference(self, loaded):
         shown = run("patch", "23.3 -> logits", "-n", 2, "--engine", "reference")
@@ -388,7 +394,7 @@ class TestOnSmolLM2:
         assert "Effects that stand out from zero" in shown
         both = Comparison.load(tmp_path / "comparison.json")
         assert both.names == ("mlps", "single-pass")
-        assert "report.html" in names_in(tmp_path)
+        assert '<section id="circuit"' in (tmp_path / "report.html").read_text()
 
     def test_compare_as_asked(self, loaded, tmp_path):
         asked = ["--variant", "single-pass", "--source", "corrupt", "--source", "zero"]

@@ -171,6 +171,13 @@ class TestLines:
         found = edge_attributes(Circuit.from_edges(GPT2, list(WEIGHTS)).draw())
         assert {attrs["penwidth"] for attrs in found.values()} == {"1.4"}
 
+    def test_an_effect_that_is_rounding_is_no_wide_line(self):
+        weights = {"9.9 -> logits": -2.7e-8, "9.6 -> logits": 1.1e-8}
+        circuit = Circuit.from_edges(GPT2, weights, attrs={"quantity": "effect"})
+        assert all(float(edge["penwidth"]) < 1 for edge in edges_of(circuit.draw()))
+        scores = circuit.with_attrs(quantity="weight")  # of another kind, which may well be small
+        assert max(float(edge["penwidth"]) for edge in edges_of(scores.draw())) == 5
+
     def test_the_sign_is_the_shape_of_the_head(self, plain):
         found = edge_attributes(plain)
         assert found["9.9 -> logits"]["arrowhead"] == "tee"
@@ -312,6 +319,22 @@ class TestBundles:
         down = {name: -y for name, (_, y) in at.items()}
         assert down["0.1"] < down["5.5"] < down["8.2"]
         assert down["group 1: movers"] < down["11.8"]
+
+    @pytest.mark.parametrize(
+        ("rankdir", "axis", "sign"), [("TB", 1, 1), ("BT", 1, -1), ("LR", 0, -1)]
+    )
+    def test_a_line_back_into_a_group_ends_where_its_head_can_be_seen(self, rankdir, axis, sign):
+        """A group stands where its first head does: what feeds a later one runs backwards."""
+        edges = {"embed -> 0.1.q": -0.2, "0.1 -> mlp0": -0.3, "mlp0 -> 3.0.q": -0.4}
+        circuit = Circuit.from_edges(GPT2, edges | {"3.0 -> logits": 0.3}, {"dup": ["0.1", "3.0"]})
+        drawing = circuit.draw(bundle=True, rankdir=rankdir)
+        (back,) = (edge for edge in edges_of(drawing) if edge["tooltip"].startswith("mlp0"))
+        at = positions(drawing, ["mlp0", "group 1: dup"])
+        tip = [float(part) for part in back["pos"].split()[0].split(",")[1:]]
+        box, other = at["group 1: dup"], at["mlp0"]
+        assert sign * (box[axis] - other[axis]) > 0
+        assert 0 < sign * (tip[axis] - other[axis]) < sign * (box[axis] - other[axis])
+        assert back["arrowhead"] == "tee"
 
     def test_of_many_bundles_the_strongest_are_drawn_and_it_says_so(self):
         every = IOI.draw(bundle=True)

@@ -71,6 +71,17 @@ class TestImage:
         axis = heatmap(effects_of([[0.0]], {"layer": [0], "head": [0]})).layout.coloraxis
         assert (axis.cmin, axis.cmax) == (-1.0, 1.0)
 
+    def test_rounding_is_not_drawn_as_an_effect(self):
+        noise = np.full((3, 4), -2.7e-8)
+        figure = heatmap(effects_of(noise, {"layer": [0, 1, 2], "head": [0, 1, 2, 3]}))
+        assert figure.layout.coloraxis.cmax == pytest.approx(1e-4)
+        said = " ".join(note.text for note in figure.layout.annotations)
+        assert "no effect is larger than 3e-08" in said
+        bars = heatmap(
+            effects_of(noise[0], {"sender": ["0.1", "0.2", "0.3", "0.4"]}, "[..] -> logits")
+        )
+        assert bars.layout.yaxis.range == (-1e-4, 1e-4)
+
     def test_empty_cells_are_grey_and_not_zero(self):
         figure = heatmap(HEADS)
         (image,), (empty,) = traces(figure, "effect"), traces(figure, "empty")
@@ -180,6 +191,12 @@ class TestOtherShapes:
         assert {image.coloraxis for image in images} == {"coloraxis"}
         titles = [note.text for note in figure.layout.annotations]
         assert {"<b>→ 8.6.v</b>", "<b>→ 8.10.v</b>", "<b>→ 9.9.q</b>"} <= set(titles)
+
+    def test_receivers_at_several_positions_are_told_apart(self):
+        sweep = {"layer": [0], "head": [0, 1], "receiver": ["9.9.q@end", "9.9.q@S2", "9.9.k@S2"]}
+        figure = heatmap(effects_of(np.ones((1, 2, 3)), sweep, "head -> [..] => logits"))
+        titles = {note.text for note in figure.layout.annotations}
+        assert {"<b>→ 9.9.q@end</b>", "<b>→ 9.9.q@S2</b>", "<b>→ 9.9.k@S2</b>"} <= titles
 
     def test_positions_and_metrics_make_panels(self):
         sweep = {"layer": [0, 1], "head": [0, 1], "position": [3, 4]}

@@ -385,7 +385,12 @@ class TestCircuits:
 
     def test_a_circuit_that_is_no_choice_by_strength_is_not_widened(self):
         chosen = circuit().restrict(["embed", "0.1", "mlp0"])
-        assert len(circuit_data(chosen)["edges"]) == len(chosen)
+        data = circuit_data(chosen)
+        assert len(data["edges"]) == data["known"] == len(chosen)
+        html = report(circuit=chosen).html
+        left = len(circuit()) + 4 - len(chosen)
+        assert f"{len(chosen)} edges; {left} others, not in the circuit, are not shown" in html
+        assert "weaker" not in html.partition("All edges")[2].partition("<table")[0]
 
     def test_edges_without_weights_come_first(self):
         edges = {"2.1 -> logits": None, "3.2 -> logits": 0.3}
@@ -442,6 +447,29 @@ class TestWords:
         found = in_words(request_text)
         assert said in found
         assert bool(found) == bool(said)
+
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [
+            ("zero", "9.9 sends into the logits nothing (zero), along"),
+            ("mean", "9.9 sends into the logits what it sends on average, along"),
+            ("mean-position", "what it sends on average at each position, along"),
+            ("given", "9.9 sends into the logits values that were given, along"),
+            ("several", "9.9 sends into the logits the values of each source in turn, along"),
+        ],
+    )
+    def test_sources(self, source, said):
+        assert said in in_words("9.9 -> logits", source)
+
+    def test_compared_sources_are_not_said_to_be_corrupt(self):
+        ways = {}
+        for source in ("corrupt", "zero"):
+            effects = Effects.from_arrays(
+                [[1.0, 2.0]], [3.0, 3.0], [0.0, 0.0], {"layer": [0]}, request="head -> logits",
+                source=source,
+            )  # fmt: skip
+            ways[source] = effects
+        assert "the values of each source in turn" in report(results=Comparison(ways)).html
 
     def test_edges_patched_together(self):
         said = in_words("5.5 -> 8.6.v, 9.9 -> logits => logits")

@@ -108,6 +108,16 @@ class TestHeatmaps:
         assert said[3].startswith(f"mlps − single-pass: {difference} [")
         assert said[3].endswith(", differs")
 
+    def test_every_row_and_column_of_a_small_sweep_is_named(self, tab, tmp_path):
+        sweep = {"sender": ["2.0", "1.2"], "receiver": ["3.0.q@end", "3.1.q@end"]}
+        found = effects(request="[2.0, 1.2] -> [3.0, 3.1].q@end => logits", sweep=sweep)
+        small = Report(question="Which?", results=found).save(tmp_path / "small.html")
+        tab.open(small, width=WIDE)
+        texts = "[...document.querySelectorAll('svg.image text')].map((text) => text.textContent)"
+        assert {"2.0", "1.2", "3.0.q@end", "3.1.q@end"} <= set(tab.run(texts))
+        tab.open(small, width=NARROW)
+        assert {"2.0", "1.2", "3.0.q@end", "3.1.q@end"} <= set(tab.run(texts))
+
     def test_it_goes_away_again(self, tab, page):
         tab.open(page)
         tab.hover("#result-1 .heatmaps [data-cell='7']")
@@ -394,6 +404,16 @@ class TestEverywhere:
         tab.call("Emulation.setEmulatedMedia", media="print", features=[])
         assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.run("getComputedStyle(document.querySelector('.tools')).display") == "none"
+
+    def test_what_is_folded_is_unfolded_on_paper(self, tab, page):
+        tab.open(page)
+        folded = "document.querySelectorAll('details:not([open])').length"
+        before = tab.run(folded)
+        assert before > 0
+        tab.run("window.dispatchEvent(new Event('beforeprint'))")
+        assert tab.run(folded) == 0
+        tab.run("window.dispatchEvent(new Event('afterprint'))")
+        assert tab.run(folded) == before
 
     def test_without_a_script_the_tables_are_there(self, tab, page):
         tab.call("Emulation.setScriptExecutionDisabled", value=True)

@@ -7,7 +7,10 @@ from typing import Any
 
 from circuitgraph.errors import CircuitError
 
-__all__ = ["frozen_attrs", "plain_attrs"]
+__all__ = ["PROVENANCE", "frozen_attrs", "plain_attrs"]
+
+PROVENANCE = ("request", "variant", "mode", "source", "metric", "model", "n_prompts")
+"""Attrs that say of what measurement the weights come."""
 
 
 def frozen_attrs(attrs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 
-from circuitgraph.circuit.attrs import frozen_attrs, plain_attrs
+from circuitgraph.circuit.attrs import PROVENANCE, frozen_attrs, plain_attrs
 from circuitgraph.circuit.choosing import by_strength, joined_groups, weighted
 from circuitgraph.circuit.display import as_text, summary
 from circuitgraph.circuit.reading import (
@@ -306,15 +306,24 @@ class Circuit:
     # -- set algebra ----------------------------------------------------------------------------
 
     def __or__(self, other: "Circuit") -> "Circuit":
-        """Edges of either. Where both know an edge or group a node, the left one's word counts."""
+        """Edges of either. Where both know an edge or group a node, the left one's word counts.
+
+        Of attrs that say where weights come from (request, variant, metric, ...) only those stay
+        that both agree on.
+        """
         self._check_same_shape(other)
         members = self.members | other.members
+        attrs = {
+            key: value
+            for key, value in self._attrs_for(members).items()
+            if key not in PROVENANCE or other.attrs.get(key, value) == value
+        }
         return Circuit(
             self.shape,
             {**other.known, **self.known},
             members,
             joined_groups(self.groups, other.groups),
-            self._attrs_for(members),
+            attrs,
         )
 
     def __and__(self, other: "Circuit") -> "Circuit":

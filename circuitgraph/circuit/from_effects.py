@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitgraph.circuit.attrs import PROVENANCE
 from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.circuit.storage import read_shape
 from circuitgraph.circuit.weights import Weight
@@ -51,8 +52,6 @@ __all__ = ["circuit_from_effects", "edges_of_cells"]
 
 Point = Mapping[str, Any]
 """The coordinates of one cell."""
-
-_KEPT = ("request", "variant", "mode", "source", "metric", "model", "n_prompts")
 
 
 def circuit_from_effects(
@@ -95,7 +94,7 @@ def circuit_from_effects(
         chosen = set(ranked[:top])
     known = {edge: Weight(float(flat[cell])) for edge, cell in cells.items()}
     known |= _with_intervals(effects, {edge: cells[edge] for edge in chosen}, flat)
-    attrs = {key: effects.attrs[key] for key in _KEPT if key in effects.attrs}
+    attrs = {key: effects.attrs[key] for key in PROVENANCE if key in effects.attrs}
     attrs |= {"quantity": "effect", "helps": "negative"}
     return Circuit(graph.shape, known, frozenset(chosen), {}, attrs)
 

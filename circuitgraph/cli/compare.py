@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
+from circuitgraph.cli.findings import shown_circuit
 from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.options import (
     Device,
@@ -90,6 +91,7 @@ def compare(
             results=comparison,
             prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
             answers=asked.answers,
+            circuit=shown_circuit(comparison.effects[comparison.names[0]]),
             plans={
                 name: experiment.plan(request, way.variant, way.mode, source=way.source)
                 for name, way in ways.items()

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit
     from circuitgraph.effects import Effects
 
-__all__ = ["feeding", "in_words", "joint", "make_circuit", "opposing", "swept", "writing"]
+__all__ = [
+    "feeding",
+    "in_words",
+    "joint",
+    "make_circuit",
+    "opposing",
+    "shown_circuit",
+    "swept",
+    "writing",
+]
+
+_SHOWN = 40
+"""Edges of a sweep that a report shows as a circuit, at most."""
 
 _WRITES, _OPPOSES, _FEEDS = 0.05, 0.05, 0.01
 """The least effects, as a share of the logit difference, of heads that are spoken of."""
@@ -69,6 +81,21 @@ def in_words(effect: float) -> str:
     if abs(effect) < 0.005:
         return "next to nothing"
     return f"loses {share} of the logit difference" if effect < 0 else f"adds {share}"
+
+
+def shown_circuit(effects: "Effects") -> "Circuit | None":
+    """Return the strongest edges of a sweep: those that stand out, or else the first ten.
+
+    None where no single edges were patched (``9.9 => logits``).
+    """
+    from circuitgraph.circuit import Circuit
+    from circuitgraph.errors import CircuitError
+
+    try:
+        sure = Circuit.from_effects(effects, top=_SHOWN, significant_only=True)
+        return sure if len(sure) else Circuit.from_effects(effects, top=10)
+    except CircuitError:
+        return None
 
 
 def make_circuit(

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import circuitgraph as cg
+from circuitgraph.cli.findings import shown_circuit
 from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.options import (
     Device,
@@ -74,6 +75,7 @@ def patch(
             results=effects,
             prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
             answers=asked.answers,
+            circuit=shown_circuit(effects),
             plans=experiment.plan(request, chosen, mode.value),
             command=["circuitgraph", "patch", request, *setting.options(), *how, "--out", str(out)],
         )

@@ -81,7 +81,7 @@ def heatmaps(
         figure.update_xaxes(title_text=grid.column_title, row=kept, col=col)
     words = f"share of {unit}" if grid.bars else grid.row_title
     figure.update_yaxes(title_text=words, col=1)
-    effects = max(column.largest for _, column in columns[:-1])
+    effects = max(column.limit for _, column in columns[:-1])
     if grid.bars:
         _same_scale(figure, columns, kept)
     heading = brief(first.attrs.get("request", "comparison")) if title is None else title
@@ -96,7 +96,7 @@ def heatmaps(
             beside=sheet.beside,
         ),
         coloraxis=color_axis(effects, "effect", size, shown=not bars),
-        coloraxis2=color_axis(columns[-1][1].largest, "difference", size, 1, shown=not bars),
+        coloraxis2=color_axis(columns[-1][1].limit, "difference", size, 1, shown=not bars),
     )
     said = comparison.difference(*pair) if marked else None
     every = tuple(panel for _, column in columns[:-1] for panel in column.panels)

@@ -12,7 +12,7 @@ from circuitgraph.draw.dot import Html, attributes, quoted, text
 from circuitgraph.draw.labels import label_size, place_labels
 from circuitgraph.draw.layout import FONT, Frame, Placed, group_title
 from circuitgraph.draw.legend import legend_items, legend_label
-from circuitgraph.draw.lines import line_ends, line_style, places_on_bars
+from circuitgraph.draw.lines import line_ends, line_style, places_on_bars, widest
 from circuitgraph.draw.palette import FAINT, INK, STROKES
 from circuitgraph.draw.routing import Route, route
 from circuitgraph.draw.shapes import BAR_SIDEWAYS, bar_label, box_label, box_size, tint_of
@@ -238,7 +238,7 @@ def _lines(sketch: Sketch, placed: Placed, caption: Caption) -> list[tuple[str, 
     return [
         (
             " -> ".join(line_ends(line, at, placed)),
-            line_style(line, sketch.largest, caption.helps),
+            line_style(line, widest(sketch, caption.quantity), caption.helps),
         )
         for line, at in zip(sketch.lines, places, strict=True)
     ]

@@ -9,6 +9,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from circuitgraph.draw.marks import add_bars, add_image, tidy_axes
+from circuitgraph.draw.palette import LEAST
 from circuitgraph.draw.panels import Grid, Panel, lay_out
 from circuitgraph.draw.plot import color_axis, describe, layout, note
 from circuitgraph.draw.sheet import Sheet
@@ -102,8 +103,10 @@ def heatmap(
             below=sheet.below,
             beside=sheet.beside,
         ),
-        coloraxis=color_axis(limit or grid.largest, "effect", sheet.size, shown=not grid.bars),
+        coloraxis=color_axis(limit or grid.limit, "effect", sheet.size, shown=not grid.bars),
     )
+    if grid.bars and 0 < grid.largest < LEAST:
+        figure.update_yaxes(range=[-LEAST, LEAST])
     note(figure, notes(grid, found, values), sheet.below)
     return figure
 
@@ -151,6 +154,8 @@ def notes(
         apart: Panels that show a difference.
     """
     found = []
+    if 0 < grid.largest < LEAST:
+        found.append(f"no effect is larger than {grid.largest:.1g}")
     differ = any(panel.significant.any() for panel in apart)
     if statistics is not None and (differ or any(panel.significant.any() for panel in grid.panels)):
         share = f"{100 * float(statistics.attrs.get('confidence', 0.95)):g} %"

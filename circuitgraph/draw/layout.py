@@ -82,6 +82,12 @@ class Placed:
         axis = 0 if self.rankdir == "LR" else 1
         return abs(self.boxes[one][axis] - self.boxes[other][axis])
 
+    def against_stream(self, line: Line) -> bool:
+        """Return whether a line runs against the stream, as one between two groups may."""
+        axis = 0 if self.rankdir == "LR" else 1
+        way = self.boxes[line.receiver][axis] - self.boxes[line.sender][axis]
+        return way > 0 if self.rankdir == "TB" else way < 0
+
     def clamp(self, cell: int) -> int:
         """Return the place along a bar that is nearest to one that may lie beyond its end."""
         return min(self.cells - 1, max(0, cell))

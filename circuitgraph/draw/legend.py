@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.dot import Html, text
-from circuitgraph.draw.lines import THICK, is_against
+from circuitgraph.draw.lines import THICK, is_against, widest
 from circuitgraph.draw.palette import INK, STROKES
 from circuitgraph.draw.sketch import Sketch
 
@@ -39,8 +39,9 @@ def legend_items(sketch: Sketch, quantity: str, helps: int) -> list[list[Item]]:
         if against in signs
     ]
     if sketch.largest > 0:
-        widest = _sample(INK, "solid", round(THICK))
-        weights.append((widest, f"widest: {quantity} ±{signed(sketch.largest)}"))
+        sample = _sample(INK, "solid", round(THICK))
+        most = widest(sketch, quantity)
+        weights.append((sample, f"widest: {quantity} ±{signed(most)}"))
     return [items for items in (ports, weights) if items]
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from circuitgraph.draw.dot import quoted
 from circuitgraph.draw.layout import Placed
-from circuitgraph.draw.palette import STROKES
-from circuitgraph.draw.sketch import BARS, Line
+from circuitgraph.draw.palette import LEAST, STROKES
+from circuitgraph.draw.sketch import BARS, Line, Sketch
 from circuitgraph.nodes import PortName
 
-__all__ = ["is_against", "line_ends", "line_style", "pen_width", "places_on_bars"]
+__all__ = ["is_against", "line_ends", "line_style", "pen_width", "places_on_bars", "widest"]
 
 THIN, THICK, PLAIN = 0.9, 5.0, 1.4
 
@@ -27,6 +27,11 @@ def pen_width(size: float, largest: float) -> float:
         (5.0, 0.9, 1.4)
     """
     return THIN + (THICK - THIN) * (size / largest) if largest > 0 else PLAIN
+
+
+def widest(sketch: Sketch, quantity: str) -> float:
+    """Return the weight of the widest line: an effect that is rounding gets none so wide."""
+    return max(sketch.largest, LEAST) if quantity == "effect" else sketch.largest
 
 
 def is_against(line: Line, helps: int) -> bool:
@@ -81,6 +86,10 @@ def places_on_bars(lines: Sequence[Line], placed: Placed) -> list[Ends]:
 def line_ends(line: Line, at: Ends, placed: Placed) -> tuple[str, str]:
     """Return both ends of a line with their ports: a place on a bar, or one side of a box."""
     out, into = {"TB": ("s", "n"), "BT": ("n", "s"), "LR": ("e", "w")}[placed.rankdir]
+    if line.sender not in BARS and line.receiver not in BARS and placed.against_stream(line):
+        # At the corners, beside a line that may run between the same two the usual way.
+        tail, head = {"TB": ("ne", "se"), "BT": ("se", "ne"), "LR": ("sw", "se")}[placed.rankdir]
+        return f"{quoted(line.sender)}:{tail}", f"{quoted(line.receiver)}:{head}"
     inside, outside = ("a", "b") if placed.rankdir == "BT" else ("b", "a")
     first, last = at
     lane = "k" if line.port == "in" else line.port

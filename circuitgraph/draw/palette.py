@@ -17,6 +17,7 @@ __all__ = [
     "DIVERGING",
     "FAINT",
     "INK",
+    "LEAST",
     "NO_VALUE",
     "PAPER",
     "QUIET",
@@ -34,6 +35,9 @@ BAR_FILL = "#CDD1D6"
 ACCENT = "#D55E00"
 QUIET = "#5B8DB8"
 NO_VALUE = "#ECECEC"
+
+LEAST = 1e-4
+"""The least effect that is drawn in full colour or width: smaller ones are mostly rounding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitgraph.draw.palette import LEAST
 from circuitgraph.effects import Effects
 
 __all__ = ["Grid", "Panel", "image_dims", "lay_out"]
@@ -89,6 +90,11 @@ class Grid:
         """The largest effect of all panels, without its sign."""
         return max((panel.largest for panel in self.panels), default=0.0)
 
+    @property
+    def limit(self) -> float:
+        """The effect at both ends of a colour scale, so long that no rounding looks strong."""
+        return max(self.largest, LEAST) if self.largest else 1.0
+
 
 def image_dims(dims: Sequence[str]) -> tuple[str, ...]:
     """Return the dimensions that span an image: two where there are two, else those there are.
@@ -163,8 +169,9 @@ def _title(values: xr.DataArray, names: xr.DataArray, fixed: tuple[str, ...]) ->
     parts = []
     receivers = {dim for dim in fixed if dim.startswith("receiver")}
     if receivers:
-        first = str(names.to_numpy().ravel()[0])
-        parts.append(f"→ {first.rpartition(' -> ')[2].partition('@')[0]}")
+        first = str(names.to_numpy().ravel()[0]).rpartition(" -> ")[2]
+        # A swept position stands along an axis, or in a part of the title of its own.
+        parts.append(f"→ {first.partition('@')[0] if 'position' in values.coords else first}")
     for dim in fixed:
         value = values[dim].item()
         if dim == "position":

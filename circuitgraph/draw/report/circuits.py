@@ -23,7 +23,7 @@ def circuit_data(circuit: Circuit) -> dict[str, Any]:
     leave them out. The slider widens the circuit to edges that it knows and that are not in it only
     where the circuit is itself a choice by strength.
     """
-    edges, chosen = _edges(circuit)
+    edges, chosen, by_strength = _edges(circuit)
     nodes = sorted({end for edge in edges for end in (edge.sender, edge.receiver.node)})
     place = {node: at for at, node in enumerate(nodes)}
     groups = list(circuit.groups)
@@ -39,14 +39,14 @@ def circuit_data(circuit: Circuit) -> dict[str, Any]:
         "nodes": [_node(node, owner.get(node)) for node in nodes],
         "edges": [_edge(circuit, edge, place) for edge in edges],
         "shown": chosen,
-        "known": len(circuit.known),
+        "known": len(circuit.known) if by_strength else len(edges),
         "members": len(circuit),
     }
 
 
 def circuit_section(circuit: Circuit) -> Section:
     """Return room for the picture, its slider, what is said of a node, and all edges as a table."""
-    edges, _ = _edges(circuit)
+    edges, _, by_strength = _edges(circuit)
     digits = decimals(max((circuit.known[edge].size for edge in edges), default=0.0))
     rows = []
     for edge in edges:
@@ -67,7 +67,8 @@ def circuit_section(circuit: Circuit) -> Section:
     heads += [column_header(str(circuit.attrs.get("quantity", "weight")), "number")]
     heads += [column_header("interval", "number"), column_header("in the circuit", "text")]
     left = len(circuit.known) - len(edges)
-    note = f"{len(edges)} edges" + (f"; {left:,} weaker ones are not shown" if left else "")
+    others = "weaker ones" if by_strength else "others, not in the circuit,"
+    note = f"{len(edges)} edges" + (f"; {left:,} {others} are not shown" if left else "")
     body = (
         f"<p>{escape(circuit.summary.removeprefix('Circuit: '))}.</p>"
         '<div data-draw="circuit"></div>'
@@ -76,8 +77,11 @@ def circuit_section(circuit: Circuit) -> Section:
     return Section.of("circuit", "The circuit", body)
 
 
-def _edges(circuit: Circuit) -> tuple[list[Edge], int]:
-    """Return the edges that travel, in order, and how many of them the picture shows at first."""
+def _edges(circuit: Circuit) -> tuple[list[Edge], int, bool]:
+    """Return the edges that travel, in order, and how many of them the picture shows at first.
+
+    And whether the circuit is a choice by strength, so that all that is left out is weaker.
+    """
     members = list(circuit.strongest)
     bare = [edge for edge in members if circuit.known[edge].value is None]
     weighted = [edge for edge in members if circuit.known[edge].value is not None]
@@ -92,7 +96,7 @@ def _edges(circuit: Circuit) -> tuple[list[Edge], int]:
     weakest = circuit.known[weighted[-1]].size if weighted else 0.0
     by_strength = not others or (bool(weighted) and circuit.known[others[0]].size <= weakest)
     found = [*bare, *weighted, *(others if by_strength else ())][:MAX_KNOWN]
-    return found, min(len(members), len(found))
+    return found, min(len(members), len(found)), by_strength
 
 
 def _node(node: Node, group: int | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class View:
     @property
     def limit(self) -> float:
         """The value at both ends of its colour scale."""
-        return self.grid.largest or 1.0
+        return self.grid.limit
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,14 @@ def _read(name: str, shown: Effects | Comparison, how: Mapping[str, Any] | None)
         findings = effect_findings(first, next(iter(found.values())))
     views, left_out = _kept(views)
     shared = _shared(list(each.values()))
+    sources = {str(effects.attrs.get("source", "corrupt")) for effects in each.values()}
     statistics = next(iter(found.values()))
     return Result(
         name=name,
         title=brief(str(first.attrs.get("request") or name or "effects")),
-        words=in_words(str(first.attrs.get("request", ""))),
+        words=in_words(
+            str(first.attrs.get("request", "")), sources.pop() if len(sources) == 1 else "several"
+        ),
         line=heading(first, shared),
         findings=tuple(findings),
         unit=f"the {first.attrs.get('metric') or 'metric'}",

@@ -21,11 +21,27 @@ _KINDS = {
     "port": "port",
     "kv": "key-value head",
 }
+_FEW = 20
+"""With fewer prompts than this, that nothing stands out says little."""
+
 _PORTS = {"q": "queries", "k": "keys", "v": "values"}
 
 
-def in_words(request: str) -> str:
+_SOURCES = {
+    "corrupt": "what {they} {verb} on the corrupt prompts",
+    "zero": "nothing (zero)",
+    "mean": "what {they} {verb} on average",
+    "mean-position": "what {they} {verb} on average at each position",
+    "given": "values that were given",
+}
+
+
+def in_words(request: str, source: str = "corrupt") -> str:
     """Return what a request asks, in a sentence or two; nothing where it cannot be read.
+
+    Args:
+        request: Its text.
+        source: Where patched values come from; of several, anything that is no source.
 
     Example:
         >>> print(in_words("head -> logits"))
@@ -40,18 +56,19 @@ def in_words(request: str) -> str:
     except RequestError:
         return ""
     asked = "How much of the metric is lost?"
+    values = _SOURCES.get(source, "the values of each source in turn")
     match found:
         case PathRequest(steps=steps, recompute=recompute):
-            return f"{_path(steps, recompute)} {asked}"
+            return f"{_path(steps, recompute, values)} {asked}"
         case EdgesRequest(edges=edges):
             named = listed([str(edge) for edge in edges], most=8)
-            together = "These edges carry" if len(edges) > 1 else "This edge carries"
+            many = len(edges) > 1
+            together = "These edges carry" if many else "This edge carries"
+            they, verb = ("they", "carry") if many else ("it", "carries")
+            carried = values.format(they=they, verb=verb)
             return (
-                f"{together} what they carry on the corrupt prompts, all at once: {named}. "
-                f"Everything after them is recomputed. {asked}"
-                if len(edges) > 1
-                else f"{together} what it carries on the corrupt prompts: {named}. "
-                f"Everything after it is recomputed. {asked}"
+                f"{together} {carried}{', all at once' * many}: {named}. "
+                f"Everything after {'them' if many else 'it'} is recomputed. {asked}"
             )
         case _:
             return ""
@@ -79,6 +96,8 @@ def effect_findings(effects: Effects, statistics: xr.Dataset | None) -> list[str
             f"{len(chosen)} of {len(filled)} effects stand{'s' * (len(chosen) == 1)} out from zero "
             f"({level:.2g} level, corrected for {len(filled)} cells; {effects.n_prompts} prompts)."
         )
+        if len(chosen) == 0 and effects.n_prompts < _FEW:
+            found.append("Of so few prompts that says little: more would tell more.")
     # Cells of one sweep keep their order in `cells`, so the filled ones can be named by place.
     names = dict(zip(filled.tolist(), effects.cells(), strict=True))
     order = sorted(chosen.tolist(), key=lambda cell: -abs(values[cell]))
@@ -104,23 +123,20 @@ def heading(effects: Effects, shared: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _path(steps: tuple[Term, ...], recompute: bool) -> str:
+def _path(steps: tuple[Term, ...], recompute: bool, values: str) -> str:
     swept = any(not isinstance(step, Joint) for step in steps)
     start = "One at a time, " if swept else ""
     sender = _term(steps[0])
     many = isinstance(steps[0], Joint) and len(steps[0].sites) > 1
-    s = "" if many else "s"
+    verb = ("write" if len(steps) == 1 else "send") + ("" if many else "s")
+    patched = values.format(they="they" if many else "it", verb=verb)
     if len(steps) == 1:
-        said = f"{start}{sender} write{s} what {'they' if many else 'it'} write{s} on the corrupt"
-        after = (
-            "everything after is recomputed"
-            if swept or many
-            else "everything after it is recomputed"
+        it = "" if swept or many else " it"
+        return _capital(
+            f"{start}{sender} {verb} {patched}, and everything after{it} is recomputed."
         )
-        return _capital(f"{said} prompts, and {after}.")
     stops = " and on into ".join(_term(step) for step in steps[1:])
-    said = f"{start}{sender} send{s} into {stops} what {'they' if many else 'it'} send{s} on the "
-    said += "corrupt prompts, along direct paths only"
+    said = f"{start}{sender} {verb} into {stops} {patched}, along direct paths only"
     return _capital(f"{said}{'; everything after that is recomputed' if recompute else ''}.")
 
 

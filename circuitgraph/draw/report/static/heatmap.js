@@ -52,7 +52,9 @@ function drawHeatmaps(box, result) {
 function drawImage(result, view, first, room, heading) {
   const [rows, columns] = [result.rows, result.columns];
   const left = 12 + 6.2 * Math.max(...rows.map((words) => words.length));
-  const most = rows.length > 16 ? 30 : 34;
+  const label = 10 + 6.2 * Math.max(...columns.map((text) => text.length));
+  // A few columns are made so wide that each has its name below it.
+  const most = columns.length <= 8 ? Math.max(34, label) : rows.length > 16 ? 30 : 34;
   const wide = Math.max(7, Math.min(most, (room - left - 4) / columns.length));
   const high = Math.max(9, Math.min(rows.length > 16 ? 15 : 26, wide));
   const top = 16;

@@ -80,4 +80,17 @@ document.querySelectorAll("[data-keep]").forEach((button) => {
   button.addEventListener("click", () => keepFile(`${button.dataset.keep}.csv`, asCsv(table)));
 });
 document.querySelectorAll("[data-draw]").forEach(startPicture);
+// What is folded on the screen is unfolded on paper.
+const folded = [];
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details:not([open])").forEach((details) => {
+    details.open = true;
+    folded.push(details);
+  });
+});
+window.addEventListener("afterprint", () => {
+  folded.splice(0).forEach((details) => {
+    details.open = false;
+  });
+});
 document.documentElement.classList.add("ready");
