@@ -198,20 +198,26 @@ class TestLines:
         for weight in ("−0.25", "−0.5", "0.06"):
             assert f'label="{weight}"' in labelled.dot
 
-    def test_labels_stand_apart(self):
+    @pytest.mark.parametrize("which", ["all", "parallel"])
+    def test_labels_stand_apart_and_off_the_heads_of_lines(self, which):
+        weights = {"8.6 -> 9.9.q": -0.2, "8.6 -> 9.9.k": -0.15, "8.6 -> 9.9.v": -0.1}
+        circuit = IOI if which == "all" else Circuit.from_edges(GPT2, weights)
+        graph = parsed(circuit.draw(labels=True))
         frames = []
-        graph = parsed(IOI.draw(labels=True))
         for node in graph.nodes():
             if node.startswith("weight "):
                 x, y = map(float, node.attr["pos"].split(","))
                 width, height = 72 * float(node.attr["width"]), 72 * float(node.attr["height"])
                 frames.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
-        assert len(frames) == len(WEIGHTS)
+        assert len(frames) == len(circuit)
         for number, one in enumerate(frames):
             for other in frames[:number]:
                 wide = min(one[2], other[2]) - max(one[0], other[0])
                 high = min(one[3], other[3]) - max(one[1], other[1])
-                assert wide <= 0 or high <= 0
+                assert wide <= 0.5 or high <= 0.5  # points
+        for edge in graph.edges(keys=True):
+            x, y = map(float, graph.get_edge(*edge).attr["pos"].split()[0].split(",")[1:])
+            assert not any(f[0] < x < f[2] and f[1] < y < f[3] for f in frames)
 
 
 class TestWords:
@@ -247,6 +253,17 @@ class TestWords:
         assert "head -&gt; logits, mlps" in circuit.draw().dot
         assert "<B>Mine</B>" in circuit.draw(title="Mine").dot
         assert '"title"' not in circuit.draw(title="").dot
+
+    def test_a_long_title_is_broken_into_lines(self):
+        circuit = Circuit.from_edges(GPT2, ["9.9 -> logits"])
+        title = "what a head that is patched by itself sends into the logits, " * 3
+        short, long = (
+            ET.fromstring(circuit.draw(title=words).svg) for words in ("short", title.strip())
+        )
+        width, usual = (float(one.get("width").removesuffix("pt")) for one in (long, short))
+        assert usual < width < 600
+        words = " ".join(" ".join(long.itertext()).split())
+        assert title.strip() in words
 
     def test_a_long_name_of_a_group_is_broken_into_lines(self):
         name = "negative name movers (copy suppression, works against)"

@@ -4,6 +4,7 @@ The text carries every place and asks for the engine that keeps them, so any Gra
 picture from it: ``dot -Tpdf circuit.dot``.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from circuitgraph.nodes import PortName
 __all__ = ["Caption", "figure_dot"]
 
 _MARGIN = 58.0
+_WORDS = 64
+"""How many letters of a title stand in one line at least."""
 """Room for the names of the layers at the left of the picture."""
 
 
@@ -202,7 +205,10 @@ def _names_of_layers(sketch: Sketch, placed: Placed) -> list[str]:
 
 def _title(placed: Placed, caption: Caption) -> list[str]:
     """Return title and notes, left-aligned above everything."""
-    said = [(caption.title, 13.0, INK, "B")] if caption.title else []
+    title = caption.title or ""
+    room = max(_WORDS, int((placed.frame.right - placed.frame.left) / (0.62 * 13)))
+    lines = textwrap.wrap(title, room, break_long_words=False) or [title]
+    said = [(line, 13.0, INK, "B") for line in lines if title]
     said += [(note, 9.0, FAINT, "I") for note in caption.notes]
     if not said:
         return []
@@ -224,7 +230,7 @@ def _title(placed: Placed, caption: Caption) -> list[str]:
     style = {
         "pos": _position((left + width / 2, max(tops) + 12 + height / 2)),
         "label": Html(table),
-        "tooltip": said[0][0],
+        "tooltip": title or said[0][0],
     }
     return [f'"title" {attributes(style)};']
 

@@ -1,4 +1,4 @@
-"""Places for the numbers beside lines: on their line, off the boxes, apart from each other."""
+"""Places for the numbers of lines: on them or close beside, off boxes, apart from each other."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,8 @@ __all__ = ["label_size", "place_labels"]
 _HEIGHT = 10.0
 _SHARES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.28, 0.72, 0.22, 0.78, 0.16, 0.84, 0.1, 0.9)
 _GRID = 20.0
+_BESIDE = 15.0
+"""What standing beside a line costs, in square points: on it nobody wonders whose label it is."""
 
 
 def label_size(words: str) -> tuple[float, float]:
@@ -24,30 +26,54 @@ def place_labels(
 ) -> list[Point]:
     """Return the middle of every label.
 
-    Each stands on its own line, at the place that covers least: boxes and other labels above all,
-    then other lines. Long lines choose last, since they have more room.
+    Each stands on its own line, or close beside it where lines are crowded, at the place that
+    covers least: boxes, heads of lines and other labels above all, then other lines. Long lines
+    choose last, since they have more room.
 
     Args:
         words: The text of every label; an empty one takes no room.
         routes: The way of every line.
         obstacles: Boxes that no label should cover.
     """
-    taken = list(obstacles)
+    taken = [*obstacles, *map(_head, routes)]
     crowd = _crowd(routes)
     found: list[Point] = [route.at(0.5) for route in routes]
     for number in sorted(range(len(words)), key=lambda number: _length(routes[number])):
         if not words[number]:
             continue
         size = label_size(words[number])
-        frames = [_frame(routes[number].at(share), size) for share in _SHARES]
+        frames = [_frame(at, size) for at in _places(routes[number], size)]
         costs = [
-            (_covered(frame, taken) + 0.4 * _crossed(frame, crowd, number), order)
+            (
+                _covered(frame, taken)
+                + 0.4 * _crossed(frame, crowd, number)
+                + _BESIDE * (order >= len(_SHARES)),
+                order,
+            )
             for order, frame in enumerate(frames)
         ]
         best = frames[min(costs)[1]]
         taken.append(best)
         found[number] = best.center
     return found
+
+
+def _places(way: Route, size: tuple[float, float]) -> list[Point]:
+    """Return where a label may stand: on the line at every share of it, then on both its sides."""
+    on = [way.at(share) for share in _SHARES]
+    beside = []
+    for share, (x, y) in zip(_SHARES, on, strict=True):
+        before, after = way.at(share - 0.05), way.at(share + 0.05)
+        steep = abs(after[1] - before[1]) >= abs(after[0] - before[0])
+        far = (size[0] / 2 + 3, 0.0) if steep else (0.0, size[1] / 2 + 3)
+        beside += [(x - far[0], y - far[1]), (x + far[0], y + far[1])]
+    return on + beside
+
+
+def _head(way: Route) -> Frame:
+    """Return the rectangle around the head of a line."""
+    (x, y), (tip_x, tip_y) = way.curve[-1], way.tip
+    return Frame(min(x, tip_x) - 2, min(y, tip_y) - 2, max(x, tip_x) + 2, max(y, tip_y) + 2)
 
 
 def _frame(at: Point, size: tuple[float, float]) -> Frame:

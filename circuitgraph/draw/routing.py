@@ -36,6 +36,15 @@ class Route:
             )
         )
 
+    @property
+    def tip(self) -> Point:
+        """The point of the arrow; the end of the curve where there is none."""
+        ends = [part for part in self.pos.split() if part.startswith("e")]
+        if not ends:
+            return self.curve[-1]
+        x, y = ends[0].split(",")[1:]
+        return float(x), float(y)
+
     def at(self, share: float) -> Point:
         """Return the point at some share of the way, from 0 to 1."""
         points = self.curve
