@@ -76,6 +76,12 @@ class Measurement:
     resamples: int = 2000
 
     def __post_init__(self) -> None:
+        for name, kinds in (("confidence", (int, float)), ("seed", (int,)), ("resamples", (int,))):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(
+                number, (*kinds, np.integer, np.floating)
+            ):
+                raise EffectsError(f"{name} must be a number, got {number!r}")
         if not 0 < self.confidence < 1:
             raise EffectsError(
                 f"confidence must lie between 0 and 1, such as 0.95, got {self.confidence!r}"

@@ -22,6 +22,7 @@ from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.hooks import HookSite, find_hook, unseen
 from circuitgraph.lens.names import point_name, value_name
 from circuitgraph.lens.record import BlockCall, record
+from circuitgraph.metrics import Readout
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
 from circuitgraph.plan import (
     Cell,
@@ -96,24 +97,28 @@ class ReferenceEngine:
         self,
         logits: Float[Tensor, "prompt pos d_vocab"],
         activations: Mapping[str, Tensor] = MappingProxyType({}),
+        metric: Readout | None = None,
     ) -> Float[Tensor, "value"]:
         """Return the metric of a run, per prompt; of several metrics one after another.
 
         Args:
             logits: The run's full logits.
             activations: What it gave at the hooks that the metric reads.
+            metric: What to measure in place of the experiment's own metric.
         """
-        metric = self.setup.metric
-        values = metric.measure(self.read(logits), self.read(self.clean.logits))
+        metric = metric or self.setup.metric
+        values = metric.measure(self.read(logits, metric), self.read(self.clean.logits))
         found = [
             one.measure(activations[one.hook][None])[0].to(values.dtype)
             for one in metric.activations
         ]
         return torch.cat([values, *found]) if found else values
 
-    def read(self, logits: Float[Tensor, "prompt pos d_vocab"]) -> Tensor:
+    def read(
+        self, logits: Float[Tensor, "prompt pos d_vocab"], metric: Readout | None = None
+    ) -> Tensor:
         """Return what the metric reads of full logits."""
-        metric = self.setup.metric
+        metric = metric or self.setup.metric
         if metric.read is None:
             return logits
         at = logits[torch.arange(len(logits), device=logits.device), metric.read]
@@ -136,7 +141,7 @@ class ReferenceEngine:
     def corrupt_metric(self) -> Float[Tensor, "value"]:
         """The metric on the corrupt prompts."""
         kept = self.one_pass(self.setup.corrupt, {}, {}, (), ())
-        return self.measure(kept.logits, kept.activations)
+        return self.measure(kept.logits, kept.activations, self.setup.corrupt_metric)
 
     @cached_property
     def sources(self) -> SourceValues:
@@ -190,7 +195,9 @@ class ReferenceEngine:
             return _set_to(value)
         assert op.at is not None
         here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
-        there = here if isinstance(op.value, FromRun) else there
+        # Live values, and values of one's own, stand where they are patched in.
+        if isinstance(op.value, FromRun) or op.value.source == "given":
+            there = here
         rows = torch.arange(self.setup.n_prompts, device=value.device)[:, None]
 
         def edit(live: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuitgraph.engines.setup import Setup
@@ -42,10 +42,20 @@ class SourceValues:
             return self.corrupt
         return self._writes_of(self._setup.dataset)
 
+    @cached_property
+    def weights(self) -> Bool[Tensor, "sample sample_pos 1"]:
+        """1 where a sample has a token of its own, 0 where it is padded."""
+        tokens, lengths = self._setup.samples
+        n_pos = tokens.shape[1]
+        ends = torch.full((len(tokens),), n_pos) if lengths is None else lengths.cpu()
+        real = torch.arange(n_pos) < ends[:, None]
+        return real[..., None].to(tokens.device)
+
     def value(self, source: Source, node: Writer) -> Tensor:
         """Return a node's value in a source.
 
-        ``mean`` averages over samples and positions, ``mean-position`` over samples alone.
+        ``mean`` averages over samples and positions, ``mean-position`` over samples alone; padding
+        is left out of both.
         """
         match source:
             case "corrupt":
@@ -53,9 +63,9 @@ class SourceValues:
             case "zero":
                 return torch.zeros_like(self.corrupt[node])
             case "mean":
-                return self.samples[node].mean(dim=(0, 1)).expand_as(self.corrupt[node])
+                return self._mean(node, (0, 1)).expand_as(self.corrupt[node])
             case "mean-position":
-                mean = self.samples[node].mean(dim=0)
+                mean = self._mean(node, (0,))
                 like = self.corrupt[node]
                 if mean.shape[0] < like.shape[1]:
                     raise RequestError(
@@ -65,6 +75,14 @@ class SourceValues:
                 return mean[: like.shape[1]].expand_as(like)
             case "given":
                 return self.given(node)
+
+    def _mean(self, node: Writer, dims: tuple[int, ...]) -> Tensor:
+        values = self.samples[node]
+        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        weights = self.weights.to(values.device)
+        # Where no sample has a token there is nothing to average, and nothing is patched either.
+        total, count = (wide * weights).sum(dim=dims), weights.sum(dim=dims).clamp_min(1)
+        return (total / count).to(values.dtype)
 
     def given(self, node: Writer) -> Tensor:
         """Return the user's own value of a node, shaped like the recorded one."""

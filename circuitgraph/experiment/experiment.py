@@ -28,7 +28,7 @@ from circuitgraph.experiment.prompts import (
     position_table,
     read_prompts,
 )
-from circuitgraph.experiment.readable import bind_metrics, check_readable
+from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
 from circuitgraph.experiment.values import MEANS, check_values
 from circuitgraph.experiment.ways import ENGINES, EngineName, Way, ways_of
 from circuitgraph.graph import ModelGraph
@@ -131,12 +131,19 @@ class Experiment:
             hooks=frozenset(model.hook_dict),
             n_heads=self.graph.shape.n_heads,
         )
-        readout = bind_metrics({"metric": metric}, prompts, problems)
-        problems.raise_if_any("cannot make an experiment")
-        assert readout is not None
-        self.model = model
         self.prompts = prompts
-        self._setup = Setup(model, self.graph, pair.clean, pair.corrupt, readout, table)
+        self._in_corrupt = replace(prompts, positions=table.in_corrupt) if table.corrupt else None
+        readout, in_corrupt = self._bound({"metric": metric}, problems, "cannot make an experiment")
+        self.model = model
+        self._setup = Setup(
+            model,
+            self.graph,
+            pair.clean,
+            pair.corrupt,
+            readout,
+            table,
+            corrupt_metric=in_corrupt,
+        )
         self._budget = memory_budget
         self._self_check = self_check
         self._progress = progress
@@ -210,13 +217,19 @@ class Experiment:
         key = (asked, str(variant), str(mode), str(source))
         if key in self._plans:
             return self._plans[key]
+        table = self._setup.positions
         plan = compile_request(
-            self.graph, asked, variant, mode=mode, source=source, n_positions=self._setup.n_pos
+            self.graph, asked, variant, mode=mode, source=source, n_positions=table.shortest
         )
         problems = Problems()
         for name in positions_in(plan.request):
-            problems.add(self._setup.positions.problem(name))
+            problems.add(table.problem(name))
         problems.raise_if_any(f"cannot patch {plan.title!r}")
+        if table.corrupt and source != "given":
+            for at in {op.at for run in plan.runs() for op in run.patched}:
+                if isinstance(at, tuple):
+                    problems.add(table.clash(at))
+            problems.raise_if_any(f"cannot patch {plan.title!r}")
         if len(plan.cells) <= PLANS_KEPT_UP_TO:
             self._plans[key] = plan
         return plan
@@ -297,11 +310,15 @@ class Experiment:
             ... )  # doctest: +SKIP
         """
         plan = self.plan(request, variant, mode, source=source)
-        problems = Problems()
-        readout = bind_metrics(metrics, self.prompts, problems)
-        problems.raise_if_any(f"cannot measure {plan.title!r}")
-        assert readout is not None
+        wrong = f"cannot measure {plan.title!r}"
+        if not isinstance(metrics, Mapping):
+            raise MetricError(
+                f"{wrong}: metrics are given by name, {{'answer': metric}}, got "
+                f"{type(metrics).__name__}"
+            )
+        readout, in_corrupt = self._bound(metrics, Problems(), wrong)
         setup = self._setup_with(plan, readout, values, dataset)
+        setup = replace(setup, corrupt_metric=in_corrupt)
         return dict(zip(metrics, self._run(plan, engine, setup), strict=True))
 
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:
@@ -380,6 +397,19 @@ class Experiment:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _bound(
+        self, metrics: Mapping[str, Any], problems: Problems, wrong: str
+    ) -> tuple[Readout, Readout | None]:
+        """Return metrics fitted to the clean prompts and, where positions differ, the corrupt."""
+        readout = bind_metrics(metrics, self.prompts, problems)
+        problems.raise_if_any(wrong)
+        assert readout is not None
+        if self._in_corrupt is None:
+            return readout, None
+        in_corrupt = bind_metrics(metrics, self._in_corrupt, problems)
+        problems.raise_if_any(wrong)
+        return readout, in_corrupt
+
     def _setup_with(
         self,
         plan: Plan,
@@ -390,7 +420,8 @@ class Experiment:
         """Return what a plan is run on, checked: this experiment, or one that differs a little."""
         setup = self._setup
         d_vocab = int(self.model.cfg.d_vocab)
-        check_values(plan, values, dataset, n_pos=setup.n_pos, d_vocab=d_vocab)
+        n_ctx = int(getattr(self.model.cfg, "n_ctx", 0) or 0)
+        check_values(plan, values, dataset, n_pos=setup.n_pos, d_vocab=d_vocab, n_ctx=n_ctx)
         check_readable(plan, readout, self.model)
         if values is None and dataset is None and readout is setup.metric:
             return setup
@@ -408,6 +439,7 @@ class Experiment:
             for prompts, part in chosen.parts(plan):
                 for numbers, measured in part.run(plan):
                     values = measured.unflatten(1, (n_metrics, -1)).double().cpu().numpy()
+                    check_finite(values, plan, numbers, setup.metric, prompts)
                     for number, value in zip(numbers, values, strict=True):
                         grid[plan.cells[number].index][:, prompts] = value
                     advance(len(numbers) * values.shape[-1] / n_prompts)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from circuitgraph.engines.setup import PositionTable
 from circuitgraph.errors import ModelError, Problems, PromptError
+from circuitgraph.request.sites import POSITION_NAME
 
 __all__ = ["PromptPair", "check_model", "d_vocab_out", "position_table", "read_prompts"]
 
@@ -109,6 +110,12 @@ def read_prompts(
             )
         )
         return None
+    n_ctx = int(getattr(model.cfg, "n_ctx", 0) or 0)
+    if 0 < n_ctx < clean_tokens.shape[1]:
+        problems.add(
+            PromptError(f"prompts have {clean_tokens.shape[1]} tokens, but the model reads {n_ctx}")
+        )
+        return None
     device = next(model.parameters()).device
     return PromptPair(clean_tokens.to(device), corrupt_tokens.to(device), clean_lengths)
 
@@ -175,7 +182,15 @@ def _real_lengths(
     full = torch.full((n_prompts,), n_pos)
     if lengths is None:
         return full
-    found = torch.as_tensor(lengths).cpu()
+    try:
+        found = torch.as_tensor(lengths).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        problems.add(
+            PromptError(
+                f"lengths is {lengths!r}: give one whole number per prompt ({n_prompts} of them)"
+            )
+        )
+        return full
     if found.shape != (n_prompts,) or found.is_floating_point() or found.dtype == torch.bool:
         problems.add(
             PromptError(
@@ -227,6 +242,14 @@ def position_table(
     named: dict[str, dict[str, Tensor]] = {"clean": {}, "corrupt": {}}
     given = (("clean", positions or {}), ("corrupt", corrupt_positions or {}))
     for where, table in given:
+        if not isinstance(table, Mapping):
+            problems.add(
+                PromptError(
+                    f"{where} positions are given by name, {{'S2': indices}}, got "
+                    f"{type(table).__name__}"
+                )
+            )
+            continue
         for name, value in table.items():
             if str(name) == "each" or str(name).isdecimal():
                 problems.add(
@@ -236,10 +259,32 @@ def position_table(
                     )
                 )
                 continue
-            found = torch.as_tensor(value).cpu()
+            if not POSITION_NAME.match(str(name)):
+                problems.add(
+                    PromptError(
+                        f"no position can be named {name!r}, since no request could say it: use "
+                        "letters, digits and _ . + -"
+                    )
+                )
+                continue
+            try:
+                found = torch.as_tensor(value).cpu()
+            except (TypeError, ValueError, RuntimeError):
+                problems.add(
+                    PromptError(
+                        f"position {name!r} is {value!r}: give one integer index per prompt "
+                        f"({n_prompts} of them)"
+                    )
+                )
+                continue
             if found.ndim == 0:
                 found = found.expand(n_prompts)
-            if found.shape != (n_prompts,) or found.is_floating_point():
+            if (
+                found.shape != (n_prompts,)
+                or found.is_floating_point()
+                or found.is_complex()
+                or found.dtype == torch.bool
+            ):
                 problems.add(
                     PromptError(
                         f"position {name!r} has shape {tuple(found.shape)} and type {found.dtype}: "
@@ -259,10 +304,14 @@ def position_table(
                 )
                 continue
             named[where][str(name)] = found.long().to(pair.clean.device)
-    unknown = [name for name in named["corrupt"] if name not in (positions or {})]
+    known = {*named["clean"], "end"}
+    unknown = [name for name in named["corrupt"] if name not in known]
     if unknown:
         problems.add(
             PromptError(f"corrupt_positions names {unknown[0]!r}, which positions does not")
         )
     named["clean"].setdefault("end", (pair.lengths - 1).to(pair.clean.device))
-    return PositionTable(n_prompts, n_pos, named["clean"], named["corrupt"], pair.clean.device)
+    lengths = None if (pair.lengths == n_pos).all() else pair.lengths
+    return PositionTable(
+        n_prompts, n_pos, named["clean"], named["corrupt"], pair.clean.device, lengths
+    )

@@ -1,7 +1,10 @@
 """Fitting metrics to the prompts, and to the run that a plan measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from circuitgraph.errors import (
     CircuitGraphError,
@@ -15,7 +18,7 @@ from circuitgraph.metrics import Activation, Prompts, Readout, as_metric
 from circuitgraph.nodes import MLP, Head, Logits
 from circuitgraph.plan import Plan, Run
 
-__all__ = ["bind_metrics", "check_readable"]
+__all__ = ["bind_metrics", "check_finite", "check_readable"]
 
 
 def bind_metrics(
@@ -33,6 +36,31 @@ def bind_metrics(
         except ValueError as error:
             problems.add(MetricError(str(error)))
     return Readout(tuple(bound), prompts) if len(problems.found) == before else None
+
+
+def check_finite(
+    values: NDArray[np.float64], plan: Plan, cells: Sequence[int], readout: Readout, prompts: slice
+) -> None:
+    """Raise where a metric gave no number: NaN stands for cells that no request fills.
+
+    Args:
+        values: ``[cell metric prompt]``.
+        plan: What was run.
+        cells: Which cells of the plan these are.
+        readout: What was measured.
+        prompts: Which prompts these are.
+
+    Raises:
+        MetricError: Which metric, cell and prompt.
+    """
+    strange = np.argwhere(~np.isfinite(values))
+    if len(strange):
+        cell, metric, prompt = map(int, strange[0])
+        raise MetricError(
+            f"{readout.parts[metric].name} is {values[cell, metric, prompt]} on prompt "
+            f"{prompts.start + prompt} where {plan.cells[cells[cell]].name!r} is patched: a metric "
+            "gives one finite number per prompt"
+        )
 
 
 def check_readable(plan: Plan, readout: Readout, model: Any) -> None:

@@ -22,6 +22,7 @@ def check_values(
     *,
     n_pos: int,
     d_vocab: int,
+    n_ctx: int = 0,
 ) -> None:
     """Raise where values or a data set do not fit a plan, or would not be used by it.
 
@@ -31,8 +32,13 @@ def check_values(
         dataset: Tokens to average over.
         n_pos: Length of the prompts.
         d_vocab: Number of tokens in the vocabulary.
+        n_ctx: How many tokens the model can read; 0 where it does not say.
     """
     problems = Problems()
+    if values is not None and not isinstance(values, Mapping):
+        raise RequestError(
+            "values are given by sender, {cg.Head(9, 9): tensor}, got " + type(values).__name__
+        )
     if values is not None and plan.source != "given":
         problems.add(
             RequestError(
@@ -48,10 +54,20 @@ def check_values(
                         f"no value given for {node}: source='given' needs values={{{node}: tensor}}"
                     )
                 )
-        for node in values or {}:
-            problems.add(_node_problem(plan.graph, node))
+        for node, value in (values or {}).items():
+            problems.add(_node_problem(plan.graph, node) or _value_problem(node, value))
+            if isinstance(node, Writer) and node not in _senders(plan):
+                problems.add(
+                    RequestError(f"a value is given for {node}, which this request does not patch")
+                )
     if dataset is not None:
         problems.add(_dataset_problem(plan.source, dataset, n_pos, d_vocab))
+        if isinstance(dataset, Tensor) and dataset.ndim == 2 and 0 < n_ctx < dataset.shape[1]:
+            problems.add(
+                RequestError(
+                    f"the data set has {dataset.shape[1]} positions, but the model reads {n_ctx}"
+                )
+            )
     problems.raise_if_any(f"cannot patch {plan.title!r}")
 
 
@@ -74,6 +90,17 @@ def _node_problem(graph: ModelGraph, node: Any) -> NodeError | RequestError | No
             "cg.Head(9, 9)"
         )
     return graph.problem(node)
+
+
+def _value_problem(node: Writer, value: Any) -> RequestError | None:
+    if not isinstance(value, Tensor):
+        return RequestError(
+            f"the value given for {node} must be a tensor that broadcasts to [prompt, pos, width], "
+            f"got {type(value).__name__}"
+        )
+    if not value.isfinite().all():
+        return RequestError(f"the value given for {node} holds numbers that are not finite")
+    return None
 
 
 def _dataset_problem(source: Source, dataset: Any, n_pos: int, d_vocab: int) -> RequestError | None:

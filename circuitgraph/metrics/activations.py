@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuitgraph.errors import CircuitGraphError, MetricError
 from circuitgraph.metrics.base import Position, Prompts
-from circuitgraph.metrics.function import checked
+from circuitgraph.metrics.function import called, checked
 from circuitgraph.nodes import Head, parse_node
 
 __all__ = ["Activation", "AttentionTo"]
@@ -69,7 +69,10 @@ class Activation:
         self, values: Float[Tensor, "row prompt *rest"], clean: Tensor | None = None
     ) -> Float[Tensor, "row prompt"]:
         """Return one number per prompt, row by row."""
-        found = [checked(self.function(row), row.shape[0], self.name) for row in values]
+        found = [
+            checked(called(self.function, row, self.name), row.shape[0], self.name)
+            for row in values
+        ]
         return torch.stack(found)
 
 

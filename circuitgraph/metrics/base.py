@@ -103,10 +103,10 @@ class Prompts:
                         "name it with Experiment(..., positions={...}) or give indices"
                     )
                 found = self.positions[position]
-            case int():
+            case int() if not isinstance(position, bool):
                 found = torch.full((self.n_prompts,), position)
             case _:
-                found = torch.as_tensor(position)
+                found = _whole_numbers(position, f"the position of {metric}")
         if found.shape != (self.n_prompts,):
             raise MetricError(
                 f"{metric} has positions of shape {tuple(found.shape)} for {self.n_prompts} "
@@ -126,10 +126,11 @@ class Prompts:
         """Return one token per prompt, from ids or from words that are single tokens."""
         if isinstance(tokens, str):
             tokens = [tokens] * self.n_prompts
-        if not isinstance(tokens, Tensor) and any(isinstance(token, str) for token in tokens):
+        words = isinstance(tokens, Sequence) and any(isinstance(token, str) for token in tokens)
+        if words and not isinstance(tokens, Tensor):
             found = torch.tensor([self._one_token(str(word), what) for word in tokens])
         else:
-            found = torch.as_tensor(tokens)
+            found = _whole_numbers(tokens, what)
         if found.ndim == 0:
             found = found.expand(self.n_prompts)
         if found.shape != (self.n_prompts,):
@@ -154,3 +155,19 @@ class Prompts:
                 "(mind the leading space), since the metric reads one position"
             )
         return int(ids[0])
+
+
+def _whole_numbers(value: Any, what: str) -> Tensor:
+    """Return integers as a tensor, or raise what else they are."""
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if (
+        found is None
+        or found.is_floating_point()
+        or found.is_complex()
+        or found.dtype == torch.bool
+    ):
+        raise MetricError(f"{what} is {value!r}: give one whole number per prompt, or one for all")
+    return found

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitgraph.errors import MetricError
+from circuitgraph.errors import CircuitGraphError, MetricError
 from circuitgraph.metrics.base import Metric, Prompts, Unbound
 
-__all__ = ["AnyMetric", "as_metric", "checked"]
+__all__ = ["AnyMetric", "as_metric", "called", "checked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,29 @@ class AnyMetric:
         """Return the metric after a trial on zeros, so that a wrong shape shows before any run."""
         shape = (prompts.n_prompts, prompts.n_pos, prompts.d_vocab)
         trial = torch.zeros(shape, dtype=prompts.dtype, device=prompts.device)
-        checked(self.function(trial), prompts.n_prompts, self.name)
+        checked(called(self.function, trial, self.name), prompts.n_prompts, self.name)
         return self
 
     def measure(self, logits: Tensor, clean: Tensor | None = None) -> Tensor:
         """Return one number per prompt, row by row."""
         rows = logits.flatten(0, -4) if logits.ndim > 3 else logits[None]
-        found = [checked(self.function(row), row.shape[0], self.name) for row in rows]
+        found = [
+            checked(called(self.function, row, self.name), row.shape[0], self.name) for row in rows
+        ]
         return torch.stack(found).reshape(logits.shape[:-2])
+
+
+def called(function: Callable[[Tensor], Any], value: Tensor, metric: str) -> Any:
+    """Return what a user's function gives, or raise what it raised as the metric's problem."""
+    try:
+        return function(value)
+    except CircuitGraphError:
+        raise
+    except Exception as error:
+        raise MetricError(
+            f"the metric {metric!r} raised {type(error).__name__} on a tensor of shape "
+            f"{tuple(value.shape)}: {error}"
+        ) from error
 
 
 def checked(value: Any, n_prompts: int, metric: str) -> Tensor:
@@ -61,6 +76,8 @@ def checked(value: Any, n_prompts: int, metric: str) -> Tensor:
             f"the metric {metric!r} gave {got} for {n_prompts} prompts: "
             f"it must return a tensor of shape ({n_prompts},), one number per prompt"
         )
+    if value.is_complex():
+        raise MetricError(f"the metric {metric!r} gave complex numbers: a metric is real")
     return value
 
 

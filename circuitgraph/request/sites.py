@@ -10,6 +10,7 @@ from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer, receiver_
 
 __all__ = [
     "HEAD_PORTS",
+    "POSITION_NAME",
     "EachPosition",
     "HeadPort",
     "KVPort",
@@ -36,7 +37,8 @@ class EachPosition:
 Positions = tuple[str | int, ...] | EachPosition | None
 """Where: names or indices of positions, every position one at a time, or None for all together."""
 
-_POSITION_NAME = re.compile(r"(?!each\Z|-?[0-9]+\Z)[A-Za-z0-9_.+-]+\Z")
+POSITION_NAME = re.compile(r"(?!each\Z|-?[0-9]+\Z)[A-Za-z0-9_.+-]+\Z")
+"""What a request can call a position."""
 
 
 def checked_positions(at: object) -> Positions:
@@ -70,7 +72,7 @@ def _checked_position(place: object) -> str | int:
             f"position {index}: positions count from 0 at the start, since prompts may be "
             "padded at the end; name the position (positions={'end': ...}) instead"
         )
-    if isinstance(place, str) and _POSITION_NAME.match(place):
+    if isinstance(place, str) and POSITION_NAME.match(place):
         return place
     raise RequestError(
         f"{place!r} is no position: write an index, or a name of letters, digits and _ . + - "

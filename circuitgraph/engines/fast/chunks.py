@@ -92,7 +92,7 @@ class ChunkedEngine:
         """
         setup = self.setup
         if plan is not None and plan.source.startswith("mean") and setup.dataset is None:
-            setup = replace(setup, dataset=setup.corrupt)
+            setup = replace(setup, dataset=setup.corrupt, dataset_lengths=setup.positions.lengths)
         for start in range(0, setup.n_prompts, self.size):
             rows = slice(start, min(start + self.size, setup.n_prompts))
             yield (

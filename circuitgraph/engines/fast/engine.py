@@ -15,7 +15,7 @@ from torch import Tensor
 from circuitgraph.engines.fast.activations import read_activations
 from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
-from circuitgraph.engines.fast.readout import measure_rows
+from circuitgraph.engines.fast.readout import clean_logits, measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
 from circuitgraph.engines.fast.stack import JobStack
@@ -28,6 +28,7 @@ from circuitgraph.lens.blocks import Blocks
 from circuitgraph.lens.hooks import see
 from circuitgraph.lens.record import Recording, record
 from circuitgraph.lens.traits import Traits, close, find_traits
+from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
 from circuitgraph.plan import Plan, ReplaceSenders
 from circuitgraph.schedule import PASSES, Schedule, Stage
@@ -157,16 +158,22 @@ class FastEngine:
             return self.reference.corrupt_metric
         final = self.state.corrupt.final
         assert final is not None
-        return self._metric_of(final, self.own_activations[1])
+        return self._metric_of(final, self.own_activations[1], self.setup.corrupt_metric)
 
-    def _metric_of(self, final: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
+    def _metric_of(
+        self, final: Tensor, seen: Mapping[str, Tensor], metric: Readout | None = None
+    ) -> Tensor:
         """Return the metric of a recorded run, measured just as patched runs are."""
-        state = self.state
+        state, clean = self.state, None
+        if metric is not None:
+            clean = clean_logits(state)
+            setup = replace(self.setup, metric=metric)
+            state = State(setup, self.blocks, state.clean, state.corrupt, state.traits)
         change = final.to(state.delta_dtype) - state.final.to(state.delta_dtype)
-        read = self.setup.metric.read
+        read = state.setup.metric.read
         picked = change[None] if read is None else change[state.rows, read[:, None]][None]
         with torch.no_grad():
-            values = measure_rows(state, picked)
+            values = measure_rows(state, picked, clean)
             return with_activations(state, values, {n: v[None] for n, v in seen.items()})[0]
 
     @cached_property

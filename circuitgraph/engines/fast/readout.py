@@ -6,20 +6,21 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.state import State
 
-__all__ = ["measure_rows"]
+__all__ = ["clean_logits", "measure_rows"]
 
 LOGITS_AT_ONCE = 2**27
 """How many logits are made at once."""
 
 
 def measure_rows(
-    state: State, change: Float[Tensor, "row prompt read d_model"]
+    state: State, change: Float[Tensor, "row prompt read d_model"], clean: Tensor | None = None
 ) -> Float[Tensor, "row value"]:
     """Return the metric where the residual stream after the last block changes by ``change``.
 
     Args:
         state: The experiment.
         change: At the one position that the metric reads, or at all positions where it reads all.
+        clean: Logits of the clean run to compare with, where they are not those at the same place.
     """
     d_vocab = int(state.blocks.model.cfg.d_vocab)
     metric = state.setup.metric
@@ -27,9 +28,19 @@ def measure_rows(
         return change.new_zeros(len(change), 0)
     per_row = change.shape[1] * change.shape[2] * (1 if few_tokens(state) else d_vocab)
     most = max(1, LOGITS_AT_ONCE // per_row)
-    clean = logits_read(state, torch.zeros_like(change[:1]))[0]
+    if clean is None:
+        clean = clean_logits(state)
     parts = [metric.measure(logits_read(state, part), clean) for part in change.split(most)]
     return torch.cat(parts)
+
+
+def clean_logits(state: State) -> Float[Tensor, "prompt *read"]:
+    """Return the clean run's logits that the metric reads."""
+    n_read = state.n_pos if state.setup.metric.read is None else 1
+    shape = (1, state.n_prompts, n_read, state.final.shape[-1])
+    change = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+    with torch.no_grad():
+        return logits_read(state, change)[0]
 
 
 def few_tokens(state: State) -> bool:

@@ -212,6 +212,8 @@ class State:
                 if op.at is None:
                     return value.to(self.delta_dtype) - clean.to(self.delta_dtype)
                 here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
+                if source == "given":  # one's own values stand where they are patched in
+                    there = here
                 change = torch.zeros_like(clean, dtype=self.delta_dtype)
                 new = value[self.rows, there].to(self.delta_dtype)
                 change[self.rows, here] = new - clean[self.rows, here].to(self.delta_dtype)
