@@ -4,6 +4,7 @@ import pytest
 
 from circuitgraph.compiler import compile
 from circuitgraph.errors import CircuitGraphError, NodeError, RequestError, UnsupportedError
+from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import MLP, Edge, Head
 from circuitgraph.request import Through
 from tests.plans import ATTN_ONLY, GROUPED, SMALL
@@ -186,3 +187,40 @@ class TestErrors:
     def test_a_text_that_cannot_be_read_says_so_first(self):
         with pytest.raises(RequestError, match=r"cannot read the request '9\.9 ->'"):
             compile(SMALL, "9.9 ->")
+
+
+class TestPositionsThatNeverMeet:
+    """What a head writes at one position is read along direct paths at that position alone."""
+
+    GRAPH = ModelGraph(ModelShape(n_layers=3, n_heads=2))
+
+    @pytest.mark.parametrize(
+        "request_text",
+        [
+            "0.0@1 -> 1.1.v@4 -> logits",
+            "0.0@1 -> 1.1.v@4 => logits",
+            "head@1 -> {1.1.v@3, 1.0.q@4} => logits",
+            "[0.0@1, 0.1@2] -> mlp2@{3, 4} => logits",
+            "0.0@1 -> logits@2",
+        ],
+    )
+    @pytest.mark.parametrize("variant", ["mlps", "single-pass"])
+    def test_they_are_refused(self, request_text, variant):
+        with pytest.raises(CircuitGraphError, match=r"cannot be heard at .* stays at its position"):
+            compile(self.GRAPH, request_text, variant)
+
+    @pytest.mark.parametrize(
+        "request_text",
+        [
+            "0.0@1 -> 1.1.v@{1, 4} => logits",
+            "0.0@{1, 2} -> 1.1.v@2 -> 2.0.q@4 => logits",  # head 1.1 carries it from 2 to 4
+            "0.0@1 -> 1.1.v@S2 => logits",
+            "{0.0@1, 0.1} -> 1.1.v@4 => logits",
+            "0.0@1 -> logits",
+        ],
+    )
+    def test_others_are_not(self, request_text):
+        compile(self.GRAPH, request_text)
+
+    def test_paths_through_heads_may_change_their_position(self):
+        compile(self.GRAPH, "0.0@1 -> 2.1.v@4 => logits", Through({Head(1, 0)}))

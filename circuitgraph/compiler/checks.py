@@ -29,6 +29,7 @@ from circuitgraph.request import (
 from circuitgraph.request.sites import positions_text
 
 __all__ = [
+    "check_meeting",
     "check_nodes",
     "check_order",
     "check_positions",
@@ -178,6 +179,40 @@ def _joints(step: Term) -> tuple[Joint, ...]:
             return ()
         case _:
             assert_never(step)
+
+
+def check_meeting(request: Request, through: frozenset[Head | MLP], problems: Problems) -> None:
+    """Check that senders at given indices can be heard at those of their receivers.
+
+    A direct path keeps its position, unless it may pass through heads.
+    """
+    if not isinstance(request, PathRequest) or any(isinstance(node, Head) for node in through):
+        return
+    sent, heard = (_indices(step) for step in (*request.steps, None, None)[:2])
+    if sent and heard and sent.isdisjoint(heard):
+        problems.add(
+            RequestError(
+                f"{request.steps[0]} cannot be heard at {request.steps[1]}: a direct path stays at "
+                "its position; give both the same"
+            )
+        )
+
+
+def _indices(step: Term | None) -> frozenset[int] | None:
+    """Return the indices at which a step stands; None where it stands at others, or everywhere."""
+    match step:
+        case None:
+            return None
+        case Every(at=at):
+            places = [at]
+        case _:
+            places = [site.at for joint in _joints(step) for site in joint.sites]
+    found: set[int] = set()
+    for at in places:
+        if not isinstance(at, tuple) or not all(isinstance(place, int) for place in at):
+            return None
+        found |= {place for place in at if isinstance(place, int)}
+    return frozenset(found)
 
 
 # -- does every sender come before its receiver? ---------------------------------------------------

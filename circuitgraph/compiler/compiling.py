@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from circuitgraph.compiler.checks import (
+    check_meeting,
     check_nodes,
     check_order,
     check_positions,
@@ -65,6 +66,7 @@ def compile(
     check_words(mode, source, problems)
     check_nodes(graph, asked, problems)
     check_positions(graph, asked, n_positions, problems)
+    check_meeting(asked, through, problems)
     problems.raise_if_any(what)
 
     grid = lay_out(graph, asked, n_positions)

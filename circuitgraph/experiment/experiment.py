@@ -65,7 +65,8 @@ class Experiment:
             logits ``[prompt, pos, d_vocab]`` to ``[prompt]``.
         positions: Named positions, one index per prompt: ``{"S2": [10, 12, ...]}``. ``end``, each
             prompt's last token, is named already.
-        corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere.
+        corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere; there
+            values are taken, and there a metric reads the corrupt run.
         lengths: Real length of each prompt, where tokens are padded.
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
             fraction of what is free on the device. Prompts whose recordings would take more than a
@@ -257,8 +258,8 @@ class Experiment:
                 ``mean-position`` or ``given``.
             values: For ``given``: each sender's value, broadcast to ``[prompt, pos, width]``. A
                 head's is its ``z`` (before ``W_O``).
-            dataset: For the means: tokens ``[sample, pos]`` to average over; by default the corrupt
-                prompts.
+            dataset: For the means: tokens ``[sample, pos]`` to average over, none of them padding;
+                by default the corrupt prompts, without theirs.
 
         Returns:
             The metric of every patched run per prompt, with clean and corrupt beside it. An effect

@@ -130,7 +130,7 @@ class Prompts:
         if words and not isinstance(tokens, Tensor):
             found = torch.tensor([self._one_token(str(word), what) for word in tokens])
         else:
-            found = _whole_numbers(tokens, what)
+            found = _numbers(tokens, what)
         if found.ndim == 0:
             found = found.expand(self.n_prompts)
         if found.shape != (self.n_prompts,):
@@ -157,17 +157,19 @@ class Prompts:
         return int(ids[0])
 
 
+def _numbers(value: Any, what: str) -> Tensor:
+    """Return numbers as a tensor, or raise what else they are."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise MetricError(
+            f"{what} is {value!r}: give one whole number per prompt, or one for all"
+        ) from None
+
+
 def _whole_numbers(value: Any, what: str) -> Tensor:
     """Return integers as a tensor, or raise what else they are."""
-    try:
-        found = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    if (
-        found is None
-        or found.is_floating_point()
-        or found.is_complex()
-        or found.dtype == torch.bool
-    ):
+    found = _numbers(value, what)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise MetricError(f"{what} is {value!r}: give one whole number per prompt, or one for all")
     return found
