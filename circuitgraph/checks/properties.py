@@ -210,6 +210,32 @@ def edges_into_one_receiver(subject: Subject) -> Iterator[Found]:
             yield subject.same(f"{edges} ({variant}, {mode})", found, together)
 
 
+def edges_across_a_cut(subject: Subject) -> Iterator[Found]:
+    """10: every path crosses from lower to upper layers once: those edges give the corrupt run."""
+    graph = subject.graph
+    for layer in {1, graph.shape.n_layers - 1} - {0}:
+        edges = [
+            edge
+            for edge in graph.edges()
+            if graph.writes_at(edge.sender) <= 2 * layer <= graph.reads_at(edge.receiver)
+        ]
+        if len(edges) > MOST_EDGES:
+            raise LeftOut(f"{len(edges):,} edges cross layer {layer}")
+        found = subject.run(edges, "single-pass", "replace")
+        yield subject.same(f"{len(edges)} edges across layer {layer}", found, subject.corrupt)
+
+
+def edges_into_one_node(subject: Subject) -> Iterator[Found]:
+    """10: every path through a node comes in by an edge into it, so those edges are the node."""
+    chosen = subject.chosen
+    for node in (chosen.late, *chosen.mlps[-1:]):
+        edges = [edge for edge in subject.graph.edges() if edge.receiver.node == node]
+        if len(edges) > MOST_EDGES:
+            raise LeftOut(f"{len(edges):,} edges lead into {node}")
+        found = subject.run(edges, "single-pass", "replace")
+        yield subject.same(f"edges into {node}", found, subject.run(f"{node} => logits"))
+
+
 def two_hops(subject: Subject) -> Iterator[Found]:
     """11: a path of two hops is its second hop with what the middle makes of the first."""
     path = subject.chosen.path("q")

@@ -76,6 +76,8 @@ CHECKS: tuple[Check, ...] = (
     Check("8 modes", "one edge is the same in every mode", properties.one_edge_in_every_mode),
     Check("9 node and edges", "a node is its outgoing edges", properties.node_is_its_edges),
     Check("10 joint", "edges into one port are joint", properties.edges_into_one_receiver),
+    Check("10 cut", "edges that all paths cross give corrupt", properties.edges_across_a_cut),
+    Check("10 into a node", "a node is its incoming edges", properties.edges_into_one_node),
     Check("11 two hops", "a path is hop after hop", properties.two_hops),
     Check("12 groups", "a KV head is its heads", properties.key_value_head_is_its_heads),
     Check("14 batch", "a batch is its prompts one by one", positions.prompts_alone),
