@@ -202,8 +202,7 @@ def run_work(key: str, args: argparse.Namespace, models: dict[Any, Any]) -> Row:
     patched = effects.data["patched"].values
     ours = [patched[cells[at].index] for at in wanted]
     difference = max(
-        float(abs(a - b.double().cpu().numpy()).max())
-        for a, b in zip(ours, values, strict=True)
+        float(abs(a - b.double().cpu().numpy()).max()) for a, b in zip(ours, values, strict=True)
     )
     scale = float(abs(exp.clean_metric - exp.corrupt_metric).mean())
     rate = matrix_rate(args.device, dtype)
