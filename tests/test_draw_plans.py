@@ -183,8 +183,8 @@ class TestWords:
         assert "every other head but 7.1 and every MLP but MLP 5 are frozen; 7.1 and MLP 5 " in said
 
     def test_positions(self):
-        assert words("5.5@3 -> 8.6.v@7 => logits")[0].startswith("5.5 at 3 speaks")
-        assert words("5.5@3 -> 8.6.v@7 => logits")[1].startswith("8.6.v at 7 reads")
+        assert words("5.5@3 -> 8.6.v@3 => logits")[0].startswith("5.5 at 3 speaks")
+        assert words("5.5@3 -> 8.6.v@3 => logits")[1].startswith("8.6.v at 3 reads")
 
     def test_activation_patching(self):
         assert words("9.9 => logits") == [
