@@ -380,6 +380,16 @@ class TestOnSmolLM2:
         assert '<section id="circuit"' in report
         assert "<td>logits</td>" in report  # an edge of it
 
+    def test_a_report_says_where_edges_were_patched_together(self, loaded, tmp_path):
+        for request, said in (
+            ("[23.3, 5.5] -> {24.4, 29.1}.q@end => logits", True),
+            ("[23.3, 5.5] -> [24.4, 29.1].q@end => logits", False),
+        ):
+            run("patch", request, "-n", 2, "--out", tmp_path)
+            page = (tmp_path / "report.html").read_text()
+            assert '<section id="circuit"' in page
+            assert ("each carry the effect of all of them" in page) is said
+
     def test_a_report_of_no_single_edges_has_no_circuit(self, loaded, tmp_path):
         run("patch", "23.3 => logits", "-n", 2, "--out", tmp_path)
         assert '<section id="circuit"' not in (tmp_path / "report.html").read_text()
@@ -427,3 +437,9 @@ class TestOnSmolLM2:
         shown = said("patch", "23.3@S3 -> logits", "-n", 2, code=1)
         assert "S3" in shown
         assert "S2" in shown
+
+
+def test_as_a_module():
+    command = [sys.executable, "-m", "circuitgraph", "--version"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("circuitgraph ")

@@ -139,6 +139,8 @@ def test_positions_that_meet_in_clean_but_not_in_corrupt_prompts():
         cg.CircuitGraphError, match="positions A and B are the same in clean prompt 0"
     ):
         exp.plan("0.1@{A, B} => logits")
+    with pytest.raises(cg.CircuitGraphError, match="Patch them one at a time"):
+        exp.plan("0.1@{A, B} -> 1.1.q => logits", "single-pass", "replace")
     exp.plan("0.1@{A, end} => logits")
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
-from circuitgraph.cli.findings import shown_circuit
+from circuitgraph.cli.findings import circuit_notes, shown_circuit
 from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.options import (
     Device,
@@ -85,13 +85,15 @@ def compare(
             for value in values or ()
             for word in (name, str(value))
         ]
+        circuit = shown_circuit(comparison.effects[comparison.names[0]])
         folder.keep_report(
             title=request,
             question=asked.question,
             results=comparison,
             prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
             answers=asked.answers,
-            circuit=shown_circuit(comparison.effects[comparison.names[0]]),
+            circuit=circuit,
+            notes=circuit_notes(circuit, request),
             plans={
                 name: experiment.plan(request, way.variant, way.mode, source=way.source)
                 for name, way in ways.items()

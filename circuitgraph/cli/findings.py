@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from circuitgraph.effects import Effects
 
 __all__ = [
+    "circuit_notes",
     "feeding",
     "in_words",
     "joint",
@@ -96,6 +97,29 @@ def shown_circuit(effects: "Effects") -> "Circuit | None":
         return sure if len(sure) else Circuit.from_effects(effects, top=10)
     except CircuitError:
         return None
+
+
+def circuit_notes(circuit: "Circuit | None", request: str) -> tuple[str, ...]:
+    """Return what must be known of a circuit whose edges were not patched one by one.
+
+    Example:
+        >>> circuit_notes(None, "head -> {8.6, 9.9}.q => logits")
+        ()
+    """
+    from circuitgraph.request import EdgesRequest, Joint, PathRequest, parse
+
+    match parse(request):
+        case EdgesRequest(edges=edges):
+            together = len(edges) > 1
+        case PathRequest(steps=steps):
+            wide = any(isinstance(step, Joint) and len(step.sites) > 1 for step in steps)
+            together = len(steps) > 2 or wide
+        case _:
+            together = False
+    if circuit is None or not together:
+        return ()
+    said = "In the circuit, edges that were patched together each carry the effect of all of them"
+    return (f"{said}, not a share of their own.",)
 
 
 def make_circuit(

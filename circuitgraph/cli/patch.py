@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import circuitgraph as cg
-from circuitgraph.cli.findings import shown_circuit
+from circuitgraph.cli.findings import circuit_notes, shown_circuit
 from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.options import (
     Device,
@@ -69,13 +69,15 @@ def patch(
     if folder is not None:
         folder.keep_effects(effects)
         how = ["--variant", variant, "--mode", mode.value, "--engine", engine.value]
+        circuit = shown_circuit(effects)
         folder.keep_report(
             title=request,
             question=asked.question,
             results=effects,
             prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
             answers=asked.answers,
-            circuit=shown_circuit(effects),
+            circuit=circuit,
+            notes=circuit_notes(circuit, request),
             plans=experiment.plan(request, chosen, mode.value),
             command=["circuitgraph", "patch", request, *setting.options(), *how, "--out", str(out)],
         )

@@ -29,7 +29,7 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
-from circuitgraph.experiment.values import MEANS, check_values
+from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import ENGINES, EngineName, Way, ways_of
 from circuitgraph.graph import ModelGraph
 from circuitgraph.metrics import Prompts, Readout
@@ -227,7 +227,7 @@ class Experiment:
             problems.add(table.problem(name))
         problems.raise_if_any(f"cannot patch {plan.title!r}")
         if table.corrupt and source != "given":
-            for at in {op.at for run in plan.runs() for op in run.patched}:
+            for at in {write.at for write in sent(plan)}:
                 if isinstance(at, tuple):
                     problems.add(table.clash(at))
             problems.raise_if_any(f"cannot patch {plan.title!r}")

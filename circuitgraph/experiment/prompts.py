@@ -182,16 +182,15 @@ def _real_lengths(
     full = torch.full((n_prompts,), n_pos)
     if lengths is None:
         return full
-    try:
-        found = torch.as_tensor(lengths).cpu()
-    except (TypeError, ValueError, RuntimeError):
+    found = _as_tensor(lengths)
+    if found is None:
         problems.add(
             PromptError(
                 f"lengths is {lengths!r}: give one whole number per prompt ({n_prompts} of them)"
             )
         )
         return full
-    if found.shape != (n_prompts,) or found.is_floating_point() or found.dtype == torch.bool:
+    if found.shape != (n_prompts,) or not _is_whole(found):
         problems.add(
             PromptError(
                 f"lengths has shape {tuple(found.shape)} and type {found.dtype}: give one whole "
@@ -210,6 +209,20 @@ def _real_lengths(
         )
         return full
     return found.long()
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    """Return numbers as a tensor; None where they are none."""
+    try:
+        return torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _is_whole(numbers: Tensor) -> bool:
+    """Return whether numbers are integers, by their type."""
+    kind = numbers.dtype
+    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
 
 
 def _check_padding(
@@ -267,9 +280,8 @@ def position_table(
                     )
                 )
                 continue
-            try:
-                found = torch.as_tensor(value).cpu()
-            except (TypeError, ValueError, RuntimeError):
+            found = _as_tensor(value)
+            if found is None:
                 problems.add(
                     PromptError(
                         f"position {name!r} is {value!r}: give one integer index per prompt "
@@ -279,12 +291,7 @@ def position_table(
                 continue
             if found.ndim == 0:
                 found = found.expand(n_prompts)
-            if (
-                found.shape != (n_prompts,)
-                or found.is_floating_point()
-                or found.is_complex()
-                or found.dtype == torch.bool
-            ):
+            if found.shape != (n_prompts,) or not _is_whole(found):
                 problems.add(
                     PromptError(
                         f"position {name!r} has shape {tuple(found.shape)} and type {found.dtype}: "

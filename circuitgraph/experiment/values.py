@@ -1,6 +1,6 @@
 """Checking what a user brings along to be patched in, before any forward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Writer
 from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, Source
 
-__all__ = ["MEANS", "check_values"]
+__all__ = ["MEANS", "check_values", "sent"]
 
 MEANS: tuple[Source, ...] = ("mean", "mean-position")
 
@@ -47,7 +47,8 @@ def check_values(
             )
         )
     if plan.source == "given":
-        for node in _senders(plan):
+        senders = _senders(plan)
+        for node in senders:
             if node not in (values or {}):
                 problems.add(
                     RequestError(
@@ -56,7 +57,7 @@ def check_values(
                 )
         for node, value in (values or {}).items():
             problems.add(_node_problem(plan.graph, node) or _value_problem(node, value))
-            if isinstance(node, Writer) and node not in _senders(plan):
+            if isinstance(node, Writer) and node not in senders:
                 problems.add(
                     RequestError(f"a value is given for {node}, which this request does not patch")
                 )
@@ -71,16 +72,19 @@ def check_values(
     problems.raise_if_any(f"cannot patch {plan.title!r}")
 
 
-def _senders(plan: Plan) -> list[Writer]:
-    """Return the nodes whose values come from the plan's source."""
-    found: dict[Writer, None] = {}
+def sent(plan: Plan) -> Iterator[PatchWrite]:
+    """Yield every write of a plan whose value comes from its source, replaced senders' too."""
     for run in plan.runs():
         for op in run.ops:
             writes = op.senders if isinstance(op, ReplaceSenders) else (op,)
             for write in writes:
                 if isinstance(write, PatchWrite) and isinstance(write.value, FromSource):
-                    found[write.node] = None
-    return sorted(found)
+                    yield write
+
+
+def _senders(plan: Plan) -> list[Writer]:
+    """Return the nodes whose values come from the plan's source."""
+    return sorted({write.node for write in sent(plan)})
 
 
 def _node_problem(graph: ModelGraph, node: Any) -> NodeError | RequestError | None:

@@ -316,9 +316,7 @@ class FastEngine:
                 case "send":
                     outputs[number] = run_send(self.state, stage, outputs, self.for_stacks)
                 case "recompute":
-                    outputs[number] = run_recompute(
-                        self.state, stage, outputs, 3 * self.budget // 8
-                    )
+                    outputs[number] = run_recompute(self.state, stage, outputs, self.for_stacks)
                 case "measure":
                     measured = run_measure(self.state, stage, outputs, self.for_stacks)
                 case "read out":

@@ -4,8 +4,9 @@ The stack holds one row per job. A row enters at its first sender's layer; befor
 Only the change of the residual stream is kept, as ``[row prompt place d_model]``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -63,7 +64,7 @@ class Sender:
         width = 6 * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
         return int(self.state.n_prompts * self.n_places * width * self.state.delta_dtype.itemsize)
 
-    def into(self, found: Outputs):  # type: ignore[no-untyped-def]
+    def into(self, found: Outputs) -> Callable[[Sequence[int]], None]:
         """Return a function that runs a stack of jobs and files what arrived."""
 
         def run(numbers: Sequence[int]) -> None:
@@ -106,7 +107,7 @@ class Sender:
                 row for row in range(entered) if layer in jobs[row].mlps and node not in frozen[row]
             ]
             block = _Block(self, index, jobs[:entered], layer, change[:entered], live)
-            block.run(lambda mid, layer=layer: keep(2 * layer + 1, mid))
+            block.run(partial(keep, 2 * layer + 1))
         else:
             keep(2 * n_layers, change, done=True)
         return found
@@ -132,7 +133,7 @@ class _Block:
     change: Stack
     live_mlps: Sequence[int]
 
-    def run(self, keep_mid) -> None:  # type: ignore[no-untyped-def]
+    def run(self, keep_mid: Callable[[Stack], None]) -> None:
         """Turn the change before the block into the change after it, in place."""
         state = self.sender.state
         if not state.traits.additive:
@@ -251,7 +252,7 @@ class _Block:
         clean_out = state.at(record.mlp, self.sender.places)
         return mlp_change(state, self.layer, reads, clean_mid, clean_out)
 
-    def whole_block(self, keep_mid) -> Stack:  # type: ignore[no-untyped-def]
+    def whole_block(self, keep_mid: Callable[[Stack], None]) -> Stack:
         """Run the block itself: for blocks that do more than add what their parts write."""
         state = self.sender.state
         record, places = state.layer(self.layer), self.sender.places
