@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuitgraph.lens.names import value_name
+from circuitgraph.lens.bridge.names import value_name
 from circuitgraph.nodes import Embed
 
 __all__ = ["Precision", "measure_precision"]

@@ -19,8 +19,8 @@ from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.hooks import HookSite, find_hook, unseen
-from circuitgraph.lens.names import point_name, value_name
+from circuitgraph.lens.bridge.hooks import HookSite, find_hook, unseen
+from circuitgraph.lens.bridge.names import point_name, value_name
 from circuitgraph.lens.record import BlockCall, record
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer

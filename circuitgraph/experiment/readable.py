@@ -13,7 +13,7 @@ from circuitgraph.errors import (
     RequestError,
     UnsupportedError,
 )
-from circuitgraph.lens.hooks import HookSite, find_hook
+from circuitgraph.lens.bridge.hooks import HookSite, find_hook
 from circuitgraph.metrics import Activation, Prompts, Readout, as_metric
 from circuitgraph.nodes import MLP, Head, Logits
 from circuitgraph.plan import Plan, Run

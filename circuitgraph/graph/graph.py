@@ -55,7 +55,7 @@ class ModelGraph:
         Raises:
             ModelError: The object is not a model whose shape can be read.
         """
-        from circuitgraph.lens.shape import shape_of
+        from circuitgraph.lens.bridge.shape import shape_of
 
         return cls(shape_of(model))
 

@@ -1,6 +1,7 @@
-"""The only room that knows TransformerLens and the modules under it.
+"""The only room that knows models and the modules under them.
 
-What a model's shape is (`shape`), what its hook points are called (`names`), how a run is recorded
-(`record`), and how one block, one attention or the final readout is run by itself with parts of it
-replaced (`blocks`, `readout`). It knows nothing of requests or sweeps.
+How a run is recorded (`record`), how one block, one attention or the final readout is run by itself
+with parts of it replaced (`blocks`, `calls`, `modules`), and what is special about a model, found
+by trying (`traits`). Where a `TransformerBridge` keeps its parts is said in `bridge`. It knows
+nothing of requests or sweeps.
 """

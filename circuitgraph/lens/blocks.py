@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from circuitgraph.lens.bridge.names import mlp_input_name, mlp_writer
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
-from circuitgraph.lens.names import mlp_input_name, mlp_writer
 from circuitgraph.lens.record import BlockCall, has_mlp, is_parallel
 
 __all__ = ["BlockOutput", "Blocks"]

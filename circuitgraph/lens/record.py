@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitgraph.lens.bridge.names import mlp_input_name, mlp_writer
 from circuitgraph.lens.modules import first_tensor
-from circuitgraph.lens.names import mlp_input_name, mlp_writer
 
 __all__ = ["BlockCall", "LayerRecord", "Recording", "record"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.attend import Override, seen_in_attention
 from circuitgraph.engines.fast.stack import JobStack, Stack
-from circuitgraph.lens.hooks import HookSite, caught
+from circuitgraph.lens.bridge.hooks import HookSite, caught
 
 __all__ = ["read_activations"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from circuitgraph.engines.fast.state import State
 from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.bridge.hooks import caught, unseen
 from circuitgraph.lens.calls import FixedKeys, adapt_call
-from circuitgraph.lens.hooks import caught, unseen
 from circuitgraph.nodes import Head, Port, PortName
 
 __all__ = ["Override", "attend", "clean_prefix", "seen_in_attention"]

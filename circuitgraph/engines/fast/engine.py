@@ -25,7 +25,7 @@ from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
 from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.hooks import see
+from circuitgraph.lens.bridge.hooks import see
 from circuitgraph.lens.record import Recording, record
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.metrics import Readout

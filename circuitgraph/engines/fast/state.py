@@ -11,7 +11,7 @@ from torch import Tensor
 from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.hooks import HookSite, find_hook
+from circuitgraph.lens.bridge.hooks import HookSite, find_hook
 from circuitgraph.lens.record import LayerRecord, Recording, record
 from circuitgraph.lens.traits import Traits
 from circuitgraph.nodes import MLP, Embed, Head, Port, Writer

@@ -10,8 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuitgraph.errors import HookError
+from circuitgraph.lens.bridge.names import mlp_writer
 from circuitgraph.lens.modules import Stop
-from circuitgraph.lens.names import mlp_writer
 
 __all__ = ["Caught", "HookSite", "caught", "find_hook", "see", "unseen"]
 
