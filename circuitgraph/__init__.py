@@ -27,6 +27,7 @@ from circuitgraph.request import Request, Through, as_request, parse, path
 from circuitgraph.schedule import Schedule, schedule
 
 if TYPE_CHECKING:
+    from circuitgraph import discover as discover
     from circuitgraph import draw as draw
     from circuitgraph import tasks as tasks
     from circuitgraph.circuit import Circuit as Circuit
@@ -71,6 +72,7 @@ __all__ = [
     "Through",
     "as_request",
     "compile",
+    "discover",
     "draw",
     "load_model",
     "parse",
@@ -100,7 +102,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("draw", "tasks"):
+    if name in ("discover", "draw", "tasks"):
         return import_module(f"circuitgraph.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'circuitgraph' has no attribute {name!r}")

@@ -29,7 +29,7 @@ from circuitgraph.circuit.reading import (
 from circuitgraph.circuit.weights import Weight
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape
-from circuitgraph.nodes import Edge, Logits, Node
+from circuitgraph.nodes import Edge, Embed, Logits, Node
 
 if TYPE_CHECKING:
     from circuitgraph.draw import Drawing
@@ -376,11 +376,18 @@ class Circuit:
         return self._with_members(frozenset(by_strength(self.known, choice)[:n]))
 
     def prune(self) -> "Circuit":
-        """Return the circuit without the edges from which no path leads to the logits."""
-        if Logits() not in self.graph:
+        """Return the circuit without what is on no way from the embedding to the logits.
+
+        Both ends count: an edge stays if its sender can be reached from the embedding and the
+        logits from its receiver, along edges of the circuit. The queries, keys and values of a head
+        are all ways into it.
+        """
+        graph, ends = self.graph, (Embed(), Logits())
+        if any(end not in graph for end in ends):
             return self._with_members(frozenset())
-        alive = nx.ancestors(self.graph, Logits()) | {Logits()}
-        return self._keep(lambda edge: edge.receiver.node in alive)
+        reached = nx.descendants(graph, Embed()) | {Embed()}
+        alive = nx.ancestors(graph, Logits()) | {Logits()}
+        return self._keep(lambda edge: edge.sender in reached and edge.receiver.node in alive)
 
     def with_groups(self, groups: Mapping[str, Iterable[Node | str]]) -> "Circuit":
         """Return the circuit with these named groups of nodes instead of its own."""

@@ -48,7 +48,7 @@ from circuitgraph.request import (
     parse,
 )
 
-__all__ = ["circuit_from_effects", "edges_of_cells"]
+__all__ = ["cells_of_edges", "circuit_from_effects", "edges_of_cells", "scored_edges"]
 
 Point = Mapping[str, Any]
 """The coordinates of one cell."""
@@ -66,23 +66,10 @@ def circuit_from_effects(
 
     See `Circuit.from_effects`.
     """
-    if "metric" in effects.dims:
-        names = ", ".join(map(str, effects.data["metric"].to_numpy().tolist()))
-        raise CircuitError(
-            f"these effects are of several metrics ({names}): choose one, effects.sel(metric=...)"
-        )
     if top is not None and top < 0:
         raise CircuitError(f"top must be 0 or more, got {top}")
-    graph = ModelGraph(shape or _shape(effects))
-    request = _request(effects)
-    values = effects.normalized()
-    flat = values.to_numpy().ravel()
-    cells = _strongest_cells(edges_of_cells(graph, request, values), flat)
-    if not cells:
-        raise CircuitError(
-            f"the request {str(request)!r} patches no single edges: it patches what nodes write, "
-            "with everything downstream recomputed. Ask for edges, such as 'head -> logits'"
-        )
+    graph, cells = cells_of_edges(effects, shape)
+    flat = effects.normalized().to_numpy().ravel()
     chosen = set(cells)
     if significant_only:
         stands_out = effects.measure(Measurement(), only=np.array([], dtype=np.intp)).significant
@@ -97,6 +84,42 @@ def circuit_from_effects(
     attrs = {key: effects.attrs[key] for key in PROVENANCE if key in effects.attrs}
     attrs |= {"quantity": "effect", "helps": "negative"}
     return Circuit(graph.shape, known, frozenset(chosen), {}, attrs)
+
+
+def cells_of_edges(
+    effects: Effects, shape: ModelShape | None = None
+) -> tuple[ModelGraph, dict[Edge, int]]:
+    """Return the graph, and for every edge that was patched the flat number of its strongest cell.
+
+    Raises:
+        CircuitError: Effects of several metrics, of no single edges, or without shape or request.
+    """
+    if "metric" in effects.dims:
+        names = ", ".join(map(str, effects.data["metric"].to_numpy().tolist()))
+        raise CircuitError(
+            f"these effects are of several metrics ({names}): choose one, effects.sel(metric=...)"
+        )
+    graph = ModelGraph(shape or _shape(effects))
+    request = _request(effects)
+    values = effects.normalized()
+    cells = _strongest_cells(edges_of_cells(graph, request, values), values.to_numpy().ravel())
+    if not cells:
+        raise CircuitError(
+            f"the request {str(request)!r} patches no single edges: it patches what nodes write, "
+            "with everything downstream recomputed. Ask for edges, such as 'head -> logits'"
+        )
+    return graph, cells
+
+
+def scored_edges(effects: Effects) -> tuple[ModelShape, dict[Edge, float]]:
+    """Return the model's shape and the normalised effect of every edge that was patched.
+
+    Raises:
+        CircuitError: As for `cells_of_edges`.
+    """
+    graph, cells = cells_of_edges(effects)
+    flat = effects.normalized().to_numpy().ravel()
+    return graph.shape, {edge: float(flat[cell]) for edge, cell in cells.items()}
 
 
 def edges_of_cells(

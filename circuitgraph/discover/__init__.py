@@ -1,0 +1,11 @@
+"""From scores of edges to a circuit: cutting, searching, and how far a choice can be trusted.
+
+`cut` chooses edges by their scores; `stability` says how far that choice hangs on the prompts.
+What is chosen is a `Circuit`; whether it answers, the room `evaluation` says. This room compiles
+and runs nothing itself: it asks an experiment. It knows nothing of files or drawing.
+"""
+
+from circuitgraph.discover.cutting import cut
+from circuitgraph.discover.resampling import Stability, stability
+
+__all__ = ["Stability", "cut", "stability"]
