@@ -1,5 +1,8 @@
 """What tests share: the small language model, loaded once."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -15,6 +18,15 @@ def smollm2_loaded():
     except ModelError as error:
         pytest.skip(str(error))
     return Loaded()
+
+
+@pytest.fixture(scope="session")
+def mib_file():
+    """A circuit file of the MIB benchmark, where the folder with it is named."""
+    folder = os.environ.get("CIRCUITGRAPH_CASES")
+    if not folder:
+        pytest.skip("CIRCUITGRAPH_CASES names no folder with the benchmark's circuit file")
+    return Path(folder) / "mib_ioi_eapig.json"
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Circuits in files: our own format and the MIB benchmark's lose nothing."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -204,11 +202,8 @@ class TestMib:
             from_mib(data, "f.json")
         assert message in str(caught.value)
 
-    def test_a_circuit_of_the_benchmark_comes_back_as_it_was(self, tmp_path):
-        folder = os.environ.get("CIRCUITGRAPH_CASES")
-        if not folder:
-            pytest.skip("CIRCUITGRAPH_CASES names no folder with the benchmark's circuit file")
-        source = Path(folder) / "mib_ioi_eapig.json"
+    def test_a_circuit_of_the_benchmark_comes_back_as_it_was(self, tmp_path, mib_file):
+        source = mib_file
         circuit = Circuit.from_mib(source)
         assert len(circuit.known) == ModelGraph(circuit.shape).n_edges == 32491
         assert len(circuit) == 756

@@ -102,6 +102,7 @@ class TestNames:
             if not name.startswith("_") and not isinstance(value, ModuleType)
         }
         assert own - {"Any", "TYPE_CHECKING", "import_module"} == set(cg.__all__) - {
+            "discover",
             "draw",
             "tasks",
         }

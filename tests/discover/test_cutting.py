@@ -174,3 +174,9 @@ def test_what_is_not_allowed(arguments, message):
         cut(Circuit.from_edges(SHAPE, ["0.0 -> logits"]), 1)
     with pytest.raises(CircuitError, match="got str"):
         cut("0.0 -> logits", 1)
+
+
+def test_the_published_cut_of_a_published_file(mib_file):
+    """The file holds EAP-IG's scores, and the 800 strongest edges as its authors pruned them."""
+    published = Circuit.from_mib(mib_file)
+    assert cut(published, 800).prune().members == published.members
