@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import circuitgraph as cg
+from circuitgraph.engines.choice import Reference
+from circuitgraph.engines.engine import EngineOptions
 from tests.models import tiny_gpt2
 
 TINY = tiny_gpt2()
@@ -93,7 +95,7 @@ def test_other_metrics_at_their_own_positions(name):
     """Both engines say the same of the corrupt run."""
     metric = cg.KLDivergence(position="X") if name == "KL" else (lambda logits: logits[:, -1, 0])
     exp = experiment(metric=metric, positions={"X": [3, 4, 5]}, corrupt_positions={"X": [4, 5, 3]})
-    reference = exp._engine("reference", exp._setup)
+    reference = Reference().prepare(exp._setup, EngineOptions())
     np.testing.assert_allclose(
         exp.corrupt_metric, reference.corrupt_metric.double().numpy(), rtol=0, atol=1e-9
     )

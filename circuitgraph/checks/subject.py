@@ -223,8 +223,8 @@ def run_plan(engine: FastEngine, plan: Plan) -> Float[Tensor, "cell value"]:
     if reason and _passes(plan) > MOST_PASSES:
         raise LeftOut(f"the reference engine would take {_passes(plan)} passes: {reason}")
     found: dict[int, Tensor] = {}
-    for numbers, values in (engine.reference if reason else engine).run(plan):
-        found.update(zip(numbers, values, strict=True))
+    for part in (engine.reference if reason else engine).run(plan):
+        found.update(zip(part.cells, part.values, strict=True))
     return torch.stack([found[number] for number in range(len(plan.cells))])
 
 

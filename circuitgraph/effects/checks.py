@@ -66,11 +66,16 @@ def precision(*arrays: NDArray[Any]) -> float:
     return single if narrow else step
 
 
-def reading_problem(one: xr.Dataset, other: xr.Dataset) -> str | None:
+def reading_problem(one: xr.Dataset, other: xr.Dataset, at_least: float = 0.0) -> str | None:
     """Return how the clean and corrupt readings of two data sets differ, or None where they agree.
 
     They may differ by what rounding explains: 1e-4 of the largest value where the numbers carry
     float32 precision, 1e-8 otherwise.
+
+    Args:
+        one: A data set.
+        other: Another.
+        at_least: What they may differ by in any case, relative to the largest value.
     """
     if one.sizes["prompt"] != other.sizes["prompt"]:
         return f"{one.sizes['prompt']} prompts against {other.sizes['prompt']}"
@@ -82,7 +87,7 @@ def reading_problem(one: xr.Dataset, other: xr.Dataset) -> str | None:
         coarse = precision(first.to_numpy(), second.to_numpy()) > 1e-10
         scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
         apart = np.abs(a - b)
-        if float(apart.max()) > (1e-4 if coarse else 1e-8) * scale:
+        if float(apart.max()) > max(at_least, 1e-4 if coarse else 1e-8) * scale:
             at = np.unravel_index(int(apart.argmax()), apart.shape)
             prompt = first["prompt"].to_numpy()[at[-1]] if "prompt" in first.coords else at[-1]
             return f"{name} is {a[at]:.6g} against {b[at]:.6g} on prompt {prompt}"

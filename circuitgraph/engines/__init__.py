@@ -1,5 +1,6 @@
-"""Engines: how a plan is run. Both give the same numbers.
+"""Engines: how a plan is run. All exact ones give the same numbers.
 
-`reference` runs a plan op by op with ordinary hooks, one request at a time; it is the oracle.
-`fast` replays what is frozen and stacks the requests of a sweep. Neither knows files or drawing.
+`engine` says what an engine is, and `choice` which one is meant. `reference` runs a plan op by op
+with ordinary hooks, one request at a time; it is the oracle. `fast` replays what is frozen and
+stacks the requests of a sweep. None knows files or drawing.
 """

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitgraph.engines.engine import MeasuredCells
 from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.errors import HookError
@@ -76,15 +77,22 @@ class ReferenceEngine:
         self._patched_head: int | None = None
         self._patterns = 0
 
-    def parts(self, plan: Plan) -> Iterator[tuple[slice, "ReferenceEngine"]]:  # noqa: ARG002
-        """Yield this engine, with all of the prompts."""
-        yield slice(0, self.setup.n_prompts), self
+    def answering(self, plan: Plan) -> "ReferenceEngine":  # noqa: ARG002
+        """Return this engine: it runs every plan."""
+        return self
 
-    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
-        """Yield numbers of cells in the plan and their metric, per prompt: one cell at a time."""
+    def with_setup(self, setup: Setup) -> "ReferenceEngine":
+        """Return an engine for other patched values or metrics; it records anew."""
+        return ReferenceEngine(setup)
+
+    def run(self, plan: Plan) -> Iterator[MeasuredCells]:
+        """Yield the cells of a plan with their metric, per prompt: one cell at a time."""
+        everyone = slice(0, self.setup.n_prompts)
         for number, cell in enumerate(plan.cells):
             kept = self.outcome(cell)
-            yield (number,), self.measure(kept.logits, kept.activations)[None]
+            yield MeasuredCells(
+                (number,), everyone, self.measure(kept.logits, kept.activations)[None]
+            )
 
     def outcome(self, cell: Cell) -> Kept:
         """Return what the last run of one cell gave."""
@@ -150,7 +158,7 @@ class ReferenceEngine:
         def writes_of(tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
             return self.one_pass(tokens, {}, {}, (), self.graph.writers).writes
 
-        return SourceValues(self.setup, writes_of)
+        return SourceValues(self.setup, lambda: writes_of(self.setup.corrupt), writes_of)
 
     # -- one run --------------------------------------------------------------------------------
 

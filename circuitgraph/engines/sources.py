@@ -14,7 +14,8 @@ from circuitgraph.plan import Source
 
 __all__ = ["SourceValues"]
 
-WritesOf = Callable[[Int[Tensor, "sample pos"]], Mapping[Writer, Tensor]]
+Writes = Mapping[Writer, Tensor]
+WritesOf = Callable[[Int[Tensor, "sample pos"]], Writes]
 
 
 class SourceValues:
@@ -22,21 +23,25 @@ class SourceValues:
 
     Args:
         setup: The experiment.
+        corrupt_writes: Returns every node's value on the corrupt prompts.
         writes_of: Records every node's value on some tokens; called only for what is asked.
     """
 
-    def __init__(self, setup: Setup, writes_of: WritesOf) -> None:
+    def __init__(
+        self, setup: Setup, corrupt_writes: Callable[[], Writes], writes_of: WritesOf
+    ) -> None:
         """Ask for nothing yet."""
         self._setup = setup
+        self._corrupt_writes = corrupt_writes
         self._writes_of = writes_of
 
     @cached_property
-    def corrupt(self) -> Mapping[Writer, Tensor]:
+    def corrupt(self) -> Writes:
         """Values on the corrupt prompts."""
-        return self._writes_of(self._setup.corrupt)
+        return self._corrupt_writes()
 
     @cached_property
-    def samples(self) -> Mapping[Writer, Tensor]:
+    def samples(self) -> Writes:
         """Values on the data set that means are taken over; the corrupt prompts by default."""
         if self._setup.dataset is None:
             return self.corrupt

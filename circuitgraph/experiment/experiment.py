@@ -12,9 +12,9 @@ from torch import Tensor
 
 from circuitgraph.compiler import compile as compile_request
 from circuitgraph.effects import Comparison, Effects
-from circuitgraph.engines.fast import ChunkedEngine, FastEngine, prompts_at_once
+from circuitgraph.engines.choice import EngineGiven, Fast, choose_engine
+from circuitgraph.engines.engine import Engine, EngineChoice, EngineOptions
 from circuitgraph.engines.fast.memory import parse_budget
-from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
 from circuitgraph.experiment.display import experiment_html
@@ -30,12 +30,13 @@ from circuitgraph.experiment.prompts import (
 )
 from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
 from circuitgraph.experiment.values import MEANS, check_values, sent
-from circuitgraph.experiment.ways import ENGINES, EngineName, Way, ways_of
+from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.graph import ModelGraph
 from circuitgraph.metrics import Prompts, Readout
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
 from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
+from circuitgraph.schedule import Schedule
 
 __all__ = ["Experiment"]
 
@@ -145,10 +146,10 @@ class Experiment:
             table,
             corrupt_metric=in_corrupt,
         )
-        self._budget = memory_budget
-        self._self_check = self_check
+        self._options = EngineOptions(memory_budget, self_check)
         self._progress = progress
-        self._engines: dict[str, Any] = {}
+        self._fast = Fast().prepare(self._setup, self._options)
+        self._engines: dict[EngineChoice, Engine] = {Fast(): self._fast}
         self._plans: dict[Any, Plan] = {}
         if not allow_no_difference:
             self._check_difference()
@@ -163,16 +164,12 @@ class Experiment:
     @cached_property
     def clean_metric(self) -> np.ndarray[Any, Any]:
         """The metric on the clean prompts, ``[prompt]``."""
-        return self._recorded("clean")
+        return _as_numpy(self._fast.clean_metric)
 
     @cached_property
     def corrupt_metric(self) -> np.ndarray[Any, Any]:
         """The metric on the corrupt prompts, ``[prompt]``."""
-        return self._recorded("corrupt")
-
-    def _recorded(self, which: str) -> np.ndarray[Any, Any]:
-        values: Tensor = getattr(self._engine("fast", self._setup), f"{which}_metric")
-        return values.double().cpu().numpy()
+        return _as_numpy(self._fast.corrupt_metric)
 
     def _check_difference(self) -> None:
         for which, values in (("clean", self.clean_metric), ("corrupt", self.corrupt_metric)):
@@ -240,7 +237,7 @@ class Experiment:
         request: Asked,
         variant: Variant = "mlps",
         mode: Mode = "set",
-        engine: EngineName = "fast",
+        engine: EngineGiven = "fast",
         *,
         source: Source = "corrupt",
         values: Mapping[Writer, Tensor] | None = None,
@@ -253,7 +250,9 @@ class Experiment:
                 edges that are patched together.
             variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`.
             mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
-            engine: ``fast``, or ``reference`` to run the plan hook by hook.
+            engine: ``fast``, ``reference`` to run the plan hook by hook, or a value that prepares
+                an engine. Clean, corrupt and patched values all come from the engine that answers,
+                which ``attrs["engine"]`` names; where it estimates, ``attrs["estimate"]`` is True.
             source: Where patched values come from: ``corrupt``, ``zero``, ``mean``,
                 ``mean-position`` or ``given``.
             values: For ``given``: each sender's value, broadcast to ``[prompt, pos, width]``. A
@@ -269,9 +268,15 @@ class Experiment:
             RequestError: See `plan`.
             UnsupportedError: The request cannot be answered exactly on this model.
         """
+        choice = choose_engine(engine)
         plan = self.plan(request, variant, mode, source=source)
-        setup = self._setup_with(plan, self._setup.metric, values, dataset)
-        return self._run(plan, engine, setup)[0]
+        self._check(plan, self._setup.metric, values, dataset)
+        chosen = self._engine(choice)
+        if values is not None or dataset is not None:
+            chosen = chosen.with_setup(
+                replace(self._setup, given=dict(values or {}), dataset=dataset)
+            )
+        return self._run(plan, choice, chosen)[0]
 
     def patch_metrics(
         self,
@@ -279,7 +284,7 @@ class Experiment:
         metrics: Mapping[str, Any],
         variant: Variant = "mlps",
         mode: Mode = "set",
-        engine: EngineName = "fast",
+        engine: EngineGiven = "fast",
         *,
         source: Source = "corrupt",
         values: Mapping[Writer, Tensor] | None = None,
@@ -310,6 +315,7 @@ class Experiment:
             ...     {"answer": task.metric, "looks at IO": cg.AttentionTo("23.3", "IO")},
             ... )  # doctest: +SKIP
         """
+        choice = choose_engine(engine)
         plan = self.plan(request, variant, mode, source=source)
         wrong = f"cannot measure {plan.title!r}"
         if not isinstance(metrics, Mapping):
@@ -318,17 +324,24 @@ class Experiment:
                 f"{type(metrics).__name__}"
             )
         readout, in_corrupt = self._bound(metrics, Problems(), wrong)
-        setup = self._setup_with(plan, readout, values, dataset)
-        setup = replace(setup, corrupt_metric=in_corrupt)
-        return dict(zip(metrics, self._run(plan, engine, setup), strict=True))
+        self._check(plan, readout, values, dataset)
+        setup = replace(
+            self._setup,
+            metric=readout,
+            corrupt_metric=in_corrupt,
+            given=dict(values or {}),
+            dataset=dataset,
+        )
+        chosen = self._engine(choice).with_setup(setup)
+        return dict(zip(metrics, self._run(plan, choice, chosen), strict=True))
 
-    def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Any:
+    def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Schedule:
         """Return what the fast engine would really run for a request, and in how many stacks.
 
         Costs no forward pass beyond the recordings.
         """
         plan = self.plan(request, variant, mode)
-        return self._engine("fast", self._setup).described(plan)
+        return self._fast.described(plan)
 
     def compare(
         self,
@@ -338,7 +351,7 @@ class Experiment:
         *,
         modes: Mode | Sequence[Mode] | None = None,
         sources: Source | Sequence[Source] | None = None,
-        engines: EngineName | Sequence[EngineName] | None = None,
+        engines: EngineGiven | Sequence[EngineGiven] | None = None,
         values: Mapping[Writer, Tensor] | None = None,
         dataset: Int[Tensor, "sample pos"] | None = None,
     ) -> Comparison:
@@ -381,7 +394,7 @@ class Experiment:
 
         for way in ways.values():
             plan = self.plan(request, way.variant, way.mode, source=way.source)
-            self._setup_with(plan, self._setup.metric, **what_it_takes(way))
+            self._check(plan, self._setup.metric, **what_it_takes(way))
         return Comparison(
             {
                 name: self.patch(
@@ -411,79 +424,58 @@ class Experiment:
         problems.raise_if_any(wrong)
         return readout, in_corrupt
 
-    def _setup_with(
+    def _check(
         self,
         plan: Plan,
         readout: Readout,
         values: Mapping[Writer, Tensor] | None,
         dataset: Int[Tensor, "sample pos"] | None,
-    ) -> Setup:
-        """Return what a plan is run on, checked: this experiment, or one that differs a little."""
-        setup = self._setup
+    ) -> None:
+        """Raise where a plan, what is measured and what is patched in do not fit together."""
         d_vocab = int(self.model.cfg.d_vocab)
         n_ctx = int(getattr(self.model.cfg, "n_ctx", 0) or 0)
-        check_values(plan, values, dataset, n_pos=setup.n_pos, d_vocab=d_vocab, n_ctx=n_ctx)
+        n_pos = self._setup.n_pos
+        check_values(plan, values, dataset, n_pos=n_pos, d_vocab=d_vocab, n_ctx=n_ctx)
         check_readable(plan, readout, self.model)
-        if values is None and dataset is None and readout is setup.metric:
-            return setup
-        return replace(setup, metric=readout, given=dict(values or {}), dataset=dataset)
 
-    def _run(self, plan: Plan, engine: EngineName, setup: Setup) -> list[Effects]:
+    def _engine(self, choice: EngineChoice) -> Engine:
+        """Return an engine on this experiment; it is kept with its recordings."""
+        if choice not in self._engines:
+            self._engines[choice] = choice.prepare(self._setup, self._options)
+        return self._engines[choice]
+
+    def _run(self, plan: Plan, choice: EngineChoice, prepared: Engine) -> list[Effects]:
         """Run a plan and return its effects by each of the metrics."""
-        if engine not in ENGINES:
-            raise RequestError(f"no engine {engine!r}: write one of {', '.join(ENGINES)}")
-        fast = self._engine("fast", setup)
-        chosen = fast if engine == "fast" else self._engine(engine, setup)
+        engine = prepared.answering(plan)
+        setup, split = engine.setup, engine.setup.metric.split
         n_metrics, n_prompts = len(setup.metric.parts), setup.n_prompts
         grid = np.full((*plan.shape, n_metrics, n_prompts), np.nan)
         with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
-            for prompts, part in chosen.parts(plan):
-                for numbers, measured in part.run(plan):
-                    values = measured.unflatten(1, (n_metrics, -1)).double().cpu().numpy()
-                    check_finite(values, plan, numbers, setup.metric, prompts)
-                    for number, value in zip(numbers, values, strict=True):
-                        grid[plan.cells[number].index][:, prompts] = value
-                    advance(len(numbers) * values.shape[-1] / n_prompts)
-        grid = grid.reshape(*plan.shape, n_metrics * n_prompts)
-        if setup.metric is self._setup.metric:
-            found = [[grid], [self.clean_metric], [self.corrupt_metric]]
-        else:
-            runs = (torch.from_numpy(grid), fast.clean_metric, fast.corrupt_metric)
-            found = [
-                [part.numpy() for part in setup.metric.split(one.double().cpu())] for one in runs
-            ]
+            for part in engine.run(plan):
+                values = _as_numpy(part.values.unflatten(1, (n_metrics, -1)))
+                check_finite(values, plan, part.cells, setup.metric, part.prompts)
+                for number, value in zip(part.cells, values, strict=True):
+                    grid[plan.cells[number].index][:, part.prompts] = value
+                advance(len(part.cells) * values.shape[-1] / n_prompts)
+        runs = (
+            torch.from_numpy(grid.reshape(*plan.shape, n_metrics * n_prompts)),
+            engine.clean_metric,
+            engine.corrupt_metric,
+        )
         names = [part.name for part in setup.metric.parts]
+        measured = zip(*([_as_numpy(part) for part in split(run)] for run in runs), strict=True)
         return [
             labelled(
                 plan,
-                *measured,
-                engine=engine,
+                *numbers,
+                engine=engine.name,
+                estimate=choice.is_estimate,
                 metric=metric,
                 model=self.model,
                 shape=self.graph.shape,
             )
-            for metric, *measured in zip(names, *found, strict=True)
+            for metric, numbers in zip(names, measured, strict=True)
         ]
-
-    def _engine(self, name: EngineName, setup: Setup) -> Any:
-        """Return an engine; those of the experiment itself are kept with their recordings."""
-        if setup is self._setup:
-            if name not in self._engines:
-                self._engines[name] = self._new_engine(name, setup)
-            return self._engines[name]
-        if name == "fast":
-            return self._engine("fast", self._setup).with_setup(setup)
-        return self._new_engine(name, setup)
-
-    def _new_engine(self, name: EngineName, setup: Setup) -> Any:
-        if name == "reference":
-            return ReferenceEngine(setup)
-        at_once = prompts_at_once(setup, self._budget)
-        if at_once < setup.n_prompts:
-            return ChunkedEngine(
-                setup, at_once, memory_budget=self._budget, self_check=self._self_check
-            )
-        return FastEngine(setup, memory_budget=self._budget, self_check=self._self_check)
 
     def __repr__(self) -> str:
         setup = self._setup
@@ -496,3 +488,8 @@ class Experiment:
     def _repr_html_(self) -> str:
         metrics = {"clean": self.clean_metric, "corrupt": self.corrupt_metric}
         return experiment_html(repr(self), self._setup, self.prompts, metrics)
+
+
+def _as_numpy(values: Tensor) -> np.ndarray[Any, Any]:
+    """Return measured values as float64 on the CPU."""
+    return values.double().cpu().numpy()

@@ -23,6 +23,7 @@ def labelled(
     corrupt: Values,
     *,
     engine: str,
+    estimate: bool,
     metric: str,
     model: Any,
     shape: ModelShape,
@@ -35,6 +36,7 @@ def labelled(
         clean: The metric of the clean run, ``[prompt]``.
         corrupt: The metric of the corrupt run, ``[prompt]``.
         engine: Which engine ran the plan.
+        estimate: Whether it estimates.
         metric: What the metric is called.
         model: The model, for its name.
         shape: Its shape.
@@ -46,6 +48,8 @@ def labelled(
         "source": plan.source,
         "engine": engine,
         "metric": metric,
+        **({"estimate": True} if estimate else {}),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "model": str(getattr(model.cfg, "model_name", "") or type(model).__name__),
         "shape": json.dumps(asdict(shape)),
         "n_prompts": len(clean),

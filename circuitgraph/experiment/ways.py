@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
+from circuitgraph.engines.choice import EngineGiven, choose_engine
+from circuitgraph.engines.engine import EngineChoice
 from circuitgraph.errors import Problems, RequestError
 from circuitgraph.plan import Source
 from circuitgraph.request import Mode, Through, Variant
 
-__all__ = ["ENGINES", "EngineName", "Way", "ways_of"]
-
-EngineName = Literal["fast", "reference"]
-ENGINES: tuple[EngineName, ...] = ("fast", "reference")
+__all__ = ["Way", "ways_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Way:
     variant: Variant
     mode: Mode
     source: Source
-    engine: EngineName
+    engine: EngineGiven
 
 
 def ways_of(
@@ -30,7 +29,7 @@ def ways_of(
     mode: Mode = "set",
     modes: Mode | Sequence[Mode] | None = None,
     sources: Source | Sequence[Source] | None = None,
-    engines: EngineName | Sequence[EngineName] | None = None,
+    engines: EngineGiven | Sequence[EngineGiven] | None = None,
 ) -> dict[str, Way]:
     """Return every combination of what was asked for, by name.
 
@@ -66,9 +65,11 @@ def ways_of(
     if variants is None:
         alone = any(len(values) > 1 for values in others)
         variants = ("mlps",) if alone else ("mlps", "single-pass")
-    for name in others[-1]:
-        if name not in ENGINES:
-            problems.add(RequestError(f"no engine {name!r}: write one of {', '.join(ENGINES)}"))
+    for given in others[-1]:
+        try:
+            choose_engine(given)
+        except RequestError as error:
+            problems.add(error)
     lists = [_several("variants", variants, "mlps", problems), *others]
     if all(len(values) == 1 for values in lists) and not problems.found:
         problems.add(
@@ -80,7 +81,7 @@ def ways_of(
     problems.raise_if_any("cannot compare")
     found = {}
     for values in product(*lists):
-        said = [str(value) for value, all_ in zip(values, lists, strict=True) if len(all_) > 1]
+        said = [_word(value) for value, all_ in zip(values, lists, strict=True) if len(all_) > 1]
         found[", ".join(said)] = Way(*values)
     return found
 
@@ -91,9 +92,14 @@ def _several(what: str, given: Any, default: Any, problems: Problems) -> list[An
         return [default]
     values = [given] if isinstance(given, str | Through) or not isinstance(given, Iterable) else []
     values = values or list(given)
-    names = [str(value) for value in values]
+    names = [_word(value) for value in values]
     if not values:
         problems.add(RequestError(f"{what} is empty: leave it out, or name one or more"))
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         problems.add(RequestError(f"{what} names {name} twice"))
     return values
+
+
+def _word(value: Any) -> str:
+    """Return what a setting is called."""
+    return str(value.name if isinstance(value, EngineChoice) else value)

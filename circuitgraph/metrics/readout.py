@@ -1,6 +1,5 @@
 """Everything that is measured in one patched run: some metrics of logits, some of activations."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,21 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.metrics.activations import Activation
-from circuitgraph.metrics.answers import (
-    Accuracy,
-    KLDivergence,
-    LogitDiff,
-    LogProb,
-    Probability,
-    Rank,
-)
 from circuitgraph.metrics.base import Metric, Prompts
-from circuitgraph.metrics.function import AnyMetric
 
 __all__ = ["Readout"]
-
-READ_ONLY = (Accuracy, AnyMetric, KLDivergence, LogProb, LogitDiff, Probability, Rank)
-"""Metrics that leave their logits as they are; `AnyMetric` copies them for its function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +76,6 @@ class Readout:
     ) -> Float[Tensor, "*row value"]:
         """Return every logit metric, one after another, each with one number per prompt.
 
-        A metric of somebody else's gets copies, which it may write into, and what it gives is
-        copied before the next one is called.
-
         Args:
             logits: At `read`, of `tokens`; ``[*row prompt pos d_vocab]`` where `read` is None.
             clean: The same logits of the clean run.
@@ -103,9 +87,7 @@ class Readout:
                 for value in (logits, clean)
             )
             assert mine is not None
-            if type(metric) not in READ_ONLY:
-                mine, other = mine.clone(), None if other is None else other.clone()
-            found.append(metric.measure(mine, other).clone())
+            found.append(metric.measure(mine, other))
             column += 0 if metric.tokens is None else metric.tokens.shape[1]
         if found:
             return torch.cat(found, dim=-1)
@@ -144,7 +126,10 @@ class Readout:
         Args:
             values: What an engine gives: the metrics of logits, then those of activations.
         """
-        order: Sequence[Metric | Activation] = (*self.metrics, *self.activations)
         chunks = values.split(self.prompts.n_prompts, dim=-1)
-        found = {id(part): chunk for part, chunk in zip(order, chunks, strict=True)}
-        return [found[id(part)] for part in self.parts]
+        of_logits = iter(chunks[: len(self.metrics)])
+        of_activations = iter(chunks[len(self.metrics) :])
+        return [
+            next(of_activations if isinstance(part, Activation) else of_logits)
+            for part in self.parts
+        ]

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitgraph.engines.engine import Engine
 from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import PositionTable, Setup
@@ -77,10 +78,7 @@ class Case:
 
     def new_fast(self, **options: Any) -> FastEngine:
         """Another fast engine, which shares the recordings."""
-        engine = FastEngine(self.setup, **options)
-        engine.__dict__["traits"] = self.fast.traits
-        engine.__dict__["state"] = self.fast.state
-        return engine
+        return FastEngine(self.setup, recordings=self.fast.recordings, **options)
 
     def oracle(self, plan: Plan) -> list[Float[Tensor, "prompt pos d_vocab"]]:
         """The oracle's logits of every cell of a plan."""
@@ -104,13 +102,19 @@ class Case:
         return torch.stack([self.reference.measure(one) for one in logits])
 
 
-def run(engine: Any, plan: Plan) -> Float[Tensor, "cell prompt"]:
+def run(engine: Engine, plan: Plan) -> Float[Tensor, "cell value"]:
     """Every cell's metric, in the plan's order."""
-    found: dict[int, Tensor] = {}
-    for numbers, values in engine.run(plan):
-        found.update(zip(numbers, values, strict=True))
-    assert sorted(found) == list(range(len(plan.cells)))
-    return torch.stack([found[number] for number in range(len(plan.cells))])
+    setup, parts = engine.setup, list(engine.run(plan))
+    n_metrics = parts[0].values.shape[1] // len(setup.clean[parts[0].prompts])
+    shape = (len(plan.cells), n_metrics, setup.n_prompts)
+    found = parts[0].values.new_full(shape, torch.nan)
+    times = torch.zeros(len(plan.cells), setup.n_prompts)
+    for part in parts:
+        for number, values in zip(part.cells, part.values, strict=True):
+            found[number][:, part.prompts] = values.unflatten(0, (n_metrics, -1))
+            times[number, part.prompts] += 1
+    assert (times == 1).all()
+    return found.flatten(1)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import circuitgraph as cg
 from circuitgraph.compiler import compile as compile_request
+from circuitgraph.engines.choice import Fast
 from circuitgraph.engines.fast import (
     ChunkedEngine,
     FastEngine,
@@ -121,10 +122,7 @@ def test_numbers_do_not_depend_on_how_many_prompts_run_at_once(
     for request, variant, mode, source in REQUESTS:
         plan = compile_request(one.graph, request, variant, mode=mode, source=source, n_positions=6)
         expected = run(one.reference, plan)
-        found = torch.full_like(expected, torch.nan)
-        for prompts, part in engine.parts(plan):
-            found[:, prompts] = run(part, plan)
-        assert close(found, expected)
+        assert close(run(engine.answering(plan), plan), expected)
     assert close(engine.clean_metric, one.reference.clean_metric)
     assert close(engine.corrupt_metric, one.reference.corrupt_metric)
 
@@ -144,7 +142,7 @@ def test_a_small_budget_cuts_up_the_prompts_and_changes_nothing() -> None:
         )
 
     whole, parts = made(None), made(budget)
-    assert [rows for rows, _ in parts._engine("fast", parts._setup).parts()] == [
+    assert [rows for rows, _ in parts._engine(Fast()).chunks()] == [
         slice(0, 3),
         slice(3, 6),
         slice(6, 7),

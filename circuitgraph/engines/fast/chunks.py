@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitgraph.engines.fast.engine import FastEngine
+from circuitgraph.engines.engine import MeasuredCells
+from circuitgraph.engines.fast.engine import FastEngine, warn_of_replay
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
+from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.plan import Plan
 from circuitgraph.schedule import PASSES, Schedule
@@ -42,9 +44,8 @@ class ChunkedEngine:
         memory_budget: As for `FastEngine`.
         self_check: As for `FastEngine`.
         passes: As for `FastEngine`.
+        reference: Whether the reference engine runs each part of the prompts.
     """
-
-    name = "fast"
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class ChunkedEngine:
         memory_budget: str | int | None = None,
         self_check: bool = True,
         passes: Any = PASSES,
+        reference: bool = False,
     ) -> None:
         """Prepare to run plans; nothing is run yet."""
         self.setup = setup
@@ -61,18 +63,19 @@ class ChunkedEngine:
         self.passes = passes
         self._budget = memory_budget
         self._self_check = self_check
+        self._reference = reference
+
+    @property
+    def name(self) -> str:
+        """What the engines of its parts are called."""
+        return "reference" if self._reference else "fast"
 
     def with_setup(self, setup: Setup) -> "ChunkedEngine | FastEngine":
         """Return an engine with other patched values or metrics."""
-        options: dict[str, Any] = {
-            "memory_budget": self._budget,
-            "self_check": self._self_check,
-            "passes": self.passes,
-        }
         size = prompts_at_once(setup, self._budget)
         if size < setup.n_prompts:
-            return ChunkedEngine(setup, min(size, self.size), **options)
-        return FastEngine(setup, **options)
+            return self._with(setup, min(size, self.size), reference=self._reference)
+        return self._fast(setup)
 
     def schedule(self, plan: Plan) -> Schedule:
         """Return what would be run for a plan, on every chunk of the prompts."""
@@ -80,12 +83,12 @@ class ChunkedEngine:
 
     def described(self, plan: Plan) -> Schedule:
         """Return the same with the number of stacks of each stage, over all chunks."""
-        found = [part.described(plan) for _, part in self.parts(plan)]
+        found = [self._fast(part).described(plan) for _, part in self.chunks(plan)]
         counts = zip(*(one.stacks for one in found), strict=True)
         return replace(found[0], stacks=tuple(map(sum, counts)))
 
-    def parts(self, plan: Plan | None = None) -> Iterator[tuple[slice, FastEngine]]:
-        """Yield chunks of the prompts, each with an engine of its own.
+    def chunks(self, plan: Plan | None = None) -> Iterator[tuple[slice, Setup]]:
+        """Yield the experiment on some prompts at a time, and which they are.
 
         Args:
             plan: What is to be run on them: means over the prompts must still be over all of them.
@@ -95,15 +98,50 @@ class ChunkedEngine:
             setup = replace(setup, dataset=setup.corrupt, dataset_lengths=setup.positions.lengths)
         for start in range(0, setup.n_prompts, self.size):
             rows = slice(start, min(start + self.size, setup.n_prompts))
-            yield (
-                rows,
-                FastEngine(
-                    setup.of_prompts(rows),
-                    memory_budget=self._budget,
-                    self_check=self._self_check,
-                    passes=self.passes,
-                ),
-            )
+            yield rows, setup.of_prompts(rows)
+
+    def answering(self, plan: Plan) -> "ChunkedEngine":
+        """Return the engine that answers a plan: of reference engines where replay is not exact.
+
+        Warns:
+            ReplayWarning: Reference engines run the plan, and why.
+        """
+        if self._reference:
+            return self
+        reasons = (self._fast(setup).cannot(plan) for _, setup in self.chunks(plan))
+        reason = next(filter(None, reasons), "")
+        if not reason:
+            return self
+        warn_of_replay(plan, reason)
+        return self._with(self.setup, self.size, reference=True)
+
+    def run(self, plan: Plan) -> Iterator[MeasuredCells]:
+        """Yield the cells of a plan with their metric, on some prompts after others."""
+        for rows, setup in self.chunks(plan):
+            for found in self._part(setup).run(plan):
+                yield replace(found, prompts=rows)
+
+    def _part(self, setup: Setup) -> FastEngine | ReferenceEngine:
+        """Return the engine of some of the prompts."""
+        return ReferenceEngine(setup) if self._reference else self._fast(setup)
+
+    def _fast(self, setup: Setup) -> FastEngine:
+        return FastEngine(
+            setup,
+            memory_budget=self._budget,
+            self_check=self._self_check,
+            passes=self.passes,
+        )
+
+    def _with(self, setup: Setup, size: int, *, reference: bool) -> "ChunkedEngine":
+        return ChunkedEngine(
+            setup,
+            size,
+            memory_budget=self._budget,
+            self_check=self._self_check,
+            passes=self.passes,
+            reference=reference,
+        )
 
     @property
     def clean_metric(self) -> Float[Tensor, "value"]:
@@ -119,9 +157,10 @@ class ChunkedEngine:
     def _both(self) -> tuple[Tensor, Tensor]:
         """The metric on clean and corrupt prompts, from one recording of each chunk."""
         n_metrics = len(self.setup.metric.parts)
-        found = [
-            torch.stack([part.clean_metric, part.corrupt_metric]).unflatten(1, (n_metrics, -1))
-            for _, part in self.parts()
-        ]
+        found = []
+        for _, setup in self.chunks():
+            part = self._part(setup)
+            both = torch.stack([part.clean_metric, part.corrupt_metric])
+            found.append(both.unflatten(1, (n_metrics, -1)))
         clean, corrupt = torch.cat(found, dim=2).flatten(1)
         return clean, corrupt

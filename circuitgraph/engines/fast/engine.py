@@ -2,8 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitgraph.engines.engine import MeasuredCells
 from circuitgraph.engines.fast.activations import read_activations
 from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
@@ -34,7 +35,7 @@ from circuitgraph.plan import Plan, ReplaceSenders
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
 
-__all__ = ["FastEngine", "ReplayWarning"]
+__all__ = ["FastEngine", "Recordings", "ReplayWarning", "warn_of_replay"]
 
 UNCHECKED = Traits(
     additive=False, plain_readout=False, heads_apart=False, sliceable=False, causal=False
@@ -48,6 +49,21 @@ REPLAYED = ("mid", "q", "k", "v", "z", "mlp", "keys", "values")
 
 _KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Any, Traits]] = WeakKeyDictionary()
 """What was found of models that are still there, with marks of the weights it was found for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """What was recorded of the prompts; engines on the same prompts may share it.
+
+    Args:
+        clean: The clean run.
+        corrupt: The corrupt run: values only.
+        traits: What was found of the model.
+    """
+
+    clean: Recording
+    corrupt: Recording
+    traits: Traits
 
 
 class ReplayWarning(UserWarning):
@@ -65,6 +81,7 @@ class FastEngine:
             the reference engine runs instead, with a warning. Without it, nothing that saves work
             in most models is taken for granted.
         passes: Passes of the schedule.
+        recordings: What another engine has recorded of the same model and prompts.
     """
 
     name = "fast"
@@ -76,9 +93,11 @@ class FastEngine:
         memory_budget: str | int | None = None,
         self_check: bool = True,
         passes: Any = PASSES,
+        recordings: Recordings | None = None,
     ) -> None:
         """Prepare to run plans on an experiment; nothing is run yet."""
         self.setup = setup
+        self._recordings = recordings
         self.passes = passes
         self.self_check = self_check
         self.blocks = Blocks(setup.model)
@@ -88,20 +107,21 @@ class FastEngine:
 
     def with_setup(self, setup: Setup) -> "FastEngine":
         """Return an engine with other patched values that shares this one's recordings."""
-        other = FastEngine(
-            setup, memory_budget=self._budget, self_check=self.self_check, passes=self.passes
+        return FastEngine(
+            setup,
+            memory_budget=self._budget,
+            self_check=self.self_check,
+            passes=self.passes,
+            recordings=self.recordings,
         )
-        other.__dict__["traits"] = self.traits
-        other.__dict__["state"] = State(
-            setup, self.blocks, self.state.clean, self.state.corrupt, self.state.traits
-        )
-        return other
 
     # -- recordings -----------------------------------------------------------------------------
 
     @cached_property
     def traits(self) -> Traits:
         """What is special about the model, tried out on the first two prompts."""
+        if self._recordings is not None:
+            return self._recordings.traits
         if not self.self_check:
             return UNCHECKED
         model = self.setup.model
@@ -115,13 +135,21 @@ class FastEngine:
         return _KNOWN_TRAITS[model][1]
 
     @cached_property
-    def state(self) -> State:
-        """The recorded experiment: two forward passes."""
+    def recordings(self) -> Recordings:
+        """What is recorded of the prompts: two forward passes, unless another engine made them."""
+        if self._recordings is not None:
+            return self._recordings
         clean, corrupt = self._record_both()
         # The trial was on other prompts: longer ones may have left a layer without all its keys.
         has_keys = all(layer.keys is not None for layer in clean.layers)
         traits = replace(self.traits, sliceable=self.traits.sliceable and has_keys)
-        return State(self.setup, self.blocks, clean, corrupt, traits)
+        return Recordings(clean, corrupt, traits)
+
+    @cached_property
+    def state(self) -> State:
+        """The recorded experiment."""
+        found = self.recordings
+        return State(self.setup, self.blocks, found.clean, found.corrupt, found.traits)
 
     def _record_both(self) -> tuple[Recording, Recording]:
         """Record clean and corrupt, in one pass where they fit into a quarter of the budget.
@@ -214,7 +242,7 @@ class FastEngine:
 
     def schedule(self, plan: Plan) -> Schedule:
         """Return what would be run for a plan; the last one asked for is kept."""
-        if self._last is None or self._last.plan is not plan:
+        if self._last is None or self._last.plan != plan:
             self._last = make_schedule(plan, self.passes)
         return self._last
 
@@ -227,35 +255,34 @@ class FastEngine:
             stacks.append(count_stacks(self.state, schedule, self.for_stacks))
         return replace(self.schedule(plan), stacks=tuple(map(sum, zip(*stacks, strict=True))))
 
-    def parts(self, plan: Plan) -> Iterator[tuple[slice, "FastEngine"]]:  # noqa: ARG002
-        """Yield this engine, with all of the prompts: see `ChunkedEngine`."""
-        yield slice(0, self.setup.n_prompts), self
-
-    def run(self, plan: Plan) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
-        """Yield numbers of cells in the plan and their metric, per prompt, as they come.
+    def answering(self, plan: Plan) -> "FastEngine | ReferenceEngine":
+        """Return the engine that answers a plan: the reference engine where replay is not exact.
 
         Warns:
             ReplayWarning: The reference engine runs the plan, and why.
         """
         reason = self.cannot(plan)
-        if reason:
-            frame, level = inspect.currentframe(), 1
-            while frame and frame.f_globals.get("__name__", "").startswith("circuitgraph."):
-                frame, level = frame.f_back, level + 1  # where the user asked
-            warnings.warn(
-                f"the reference engine runs {plan.title!r}: {reason}",
-                ReplayWarning,
-                stacklevel=level,
-            )
-            yield from self.reference.run(plan)
+        if not reason:
+            return self
+        warn_of_replay(plan, reason)
+        return self.reference
+
+    def run(self, plan: Plan) -> Iterator[MeasuredCells]:
+        """Yield the cells of a plan with their metric, per prompt, as they come.
+
+        Plans that cannot be replayed are run by the engine that `answering` returns.
+        """
+        if self.cannot(plan):
+            yield from self.answering(plan).run(plan)
             return
+        everyone = slice(0, self.setup.n_prompts)
         for cells in self.batches(plan):
             part = plan
             if len(cells) < len(plan.cells):
                 part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
             with torch.no_grad():
                 values = self.run_schedule(self.schedule(part))
-            yield cells, values
+            yield MeasuredCells(cells, everyone, values)
 
     def cannot(self, plan: Plan) -> str:
         """Return why a plan cannot be run by replay; empty where it can."""
@@ -327,6 +354,16 @@ class FastEngine:
         return measured[torch.tensor(jobs, device=measured.device)]
 
 
+def warn_of_replay(plan: Plan, reason: str) -> None:
+    """Warn, where the user asked, that the reference engine runs a plan."""
+    frame, level = inspect.currentframe(), 1
+    while frame and frame.f_globals.get("__name__", "").startswith("circuitgraph."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"the reference engine runs {plan.title!r}: {reason}", ReplayWarning, stacklevel=level
+    )
+
+
 def run_read_out(
     state: State, stage: Stage, outputs: dict[int, Outputs]
 ) -> Float[Tensor, "job value"]:
@@ -338,7 +375,7 @@ def run_read_out(
         assert not isinstance(op, ReplaceSenders)
         arrived = outputs[op.delta_from].ports[job.source(op.delta_from), state.point(op.port)]
         mask = state.setup.positions.mask(op.at)
-        if read is not None and mask is None and arrived.is_only_at(read):
+        if read is not None and mask is None and arrived.is_only_where_metric_reads:
             changes.append(arrived.change)
             continue
         change = arrived.everywhere(state.n_pos)

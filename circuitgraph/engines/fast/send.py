@@ -18,7 +18,7 @@ from circuitgraph.engines.fast.state import Arrived, Outputs, State
 from circuitgraph.lens.calls import adapt_call
 from circuitgraph.nodes import MLP, Head
 from circuitgraph.plan import FromSource, PatchWrite, ReplaceSenders
-from circuitgraph.schedule import Job, Stage
+from circuitgraph.schedule import Job, Stage, Where
 
 __all__ = ["first_change", "mlp_change", "run_send"]
 
@@ -51,8 +51,10 @@ class Sender:
         self.outputs = outputs
         self.first_layers = [job.first_layer for job in stage.jobs]
         self.places = state.places(stage.where)
+        self.where: Where | int = stage.where if self.places is not None else None
         if self.places is None and not any(job.attention for job in stage.jobs):
-            self.places = state.suffix(first_change(state, stage))
+            start = first_change(state, stage)
+            self.places, self.where = state.suffix(start), start or None
         self.n_places = state.n_pos if self.places is None else self.places.shape[1]
 
     @property
@@ -89,7 +91,7 @@ class Sender:
                 every = len(rows) == len(change)
                 kept = change[rows] if not every else change if done else change.clone()
                 for row, arrived in zip(rows, kept.unbind(), strict=True):
-                    found[numbers[row], point] = Arrived(arrived, self.places)
+                    found[numbers[row], point] = Arrived(arrived, self.places, self.where)
 
         index = PatchIndex.of(jobs)
         for row, job, op in index.embed:

@@ -97,7 +97,7 @@ class JobStack:
             job = self.jobs[row].source(op.delta_from)
             arrived.append(self.outputs[op.delta_from].ports[job, self.state.point(op.port)])
         places = arrived[0].places
-        if any(one.places is not places for one in arrived):
+        if any(one.where != arrived[0].where for one in arrived):
             return None
         n_patches, n_pos = len(arrived), self.state.n_pos
         stacked = torch.stack([one.change for one in arrived])

@@ -29,17 +29,17 @@ class Arrived:
     Args:
         change: ``[prompt place d_model]``.
         places: The position of each place, ``[prompt place]``; None where places are all positions.
+        where: What the places are: named positions, or all from one position on.
     """
 
     change: Float[Tensor, "prompt place d_model"]
     places: Int[Tensor, "prompt place"] | None = None
+    where: Where | int = None
 
-    def is_only_at(self, read: Int[Tensor, "prompt"]) -> bool:
-        """Return whether the change was kept at these positions and no others.
-
-        Places are made from the metric's own positions, so sharing memory is proof enough.
-        """
-        return self.places is not None and self.places.data_ptr() == read.data_ptr()
+    @property
+    def is_only_where_metric_reads(self) -> bool:
+        """Whether the change was kept at the metric's one position and nowhere else."""
+        return self.where == frozenset({METRIC})
 
     def everywhere(self, n_pos: int) -> Float[Tensor, "prompt pos d_model"]:
         """Return the change at every position: zero where it was not kept."""
@@ -190,12 +190,10 @@ class State:
         setup, blocks, corrupt = self.setup, self.blocks, self.corrupt
 
         def writes_of(tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
-            if tokens is setup.corrupt:
-                return Written(blocks, corrupt)
             at = torch.zeros_like(tokens[:, :1])
             return Written(blocks, record(setup.model, tokens, read=at, fields=("z", "mlp")))
 
-        return SourceValues(setup, writes_of)
+        return SourceValues(setup, lambda: Written(blocks, corrupt), writes_of)
 
     def clean_value(self, node: Writer) -> Tensor:
         """Return a node's clean value."""
