@@ -93,6 +93,28 @@ def test_p_values_are_scipys_and_their_correction_statsmodels(test: str, correct
     assert 0 < reject.sum() < 40
 
 
+@pytest.mark.parametrize("n_prompts", [6, 13, 18, 60])
+def test_wilcoxon_is_scipys_of_each_cell_by_itself(n_prompts: int) -> None:
+    rng = np.random.default_rng(n_prompts)
+    change = rng.normal(0.4, 1, (8, n_prompts))
+    change[1, 0] = 0.0  # a zero
+    change[2, 1] = -change[2, 0]  # a tie
+    change[3, :3] = 0.0
+    change[4] = np.round(change[4])
+    change[5] = 0.0
+    corrupt = np.full(n_prompts, -5.0)
+    zeros = np.zeros(n_prompts)
+    effects = Effects.from_arrays(change, zeros, corrupt, {"sender": names(8)})
+    found = effects.statistics(test="wilcoxon", correction="none")["p"].values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = [1.0 if not one.any() else stats.wilcoxon(one).pvalue for one in change]
+    np.testing.assert_allclose(found, alone, rtol=1e-12)
+    for cell in (0, 6, 7):
+        by_itself = effects.sel(sender=[names(8)[cell]]).statistics(test="wilcoxon")
+        assert by_itself["p"].values[0] == found[cell]
+
+
 def test_the_t_test_by_hand() -> None:
     # changes -1, -2, -3: mean -2, standard deviation 1, t = -2 sqrt 3 with 2 degrees of freedom
     effects = Effects.from_arrays([3.0, 2.0, 1.0], [4.0, 4.0, 4.0], [0.0, 0.0, 0.0])

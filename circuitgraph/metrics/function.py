@@ -56,9 +56,13 @@ class AnyMetric:
 
 
 def called(function: Callable[[Tensor], Any], value: Tensor, metric: str) -> Any:
-    """Return what a user's function gives, or raise what it raised as the metric's problem."""
+    """Return what a user's function gives, or raise what it raised as the metric's problem.
+
+    The function gets a copy, which it may write into, and what it gives is copied at once: it may
+    be the same tensor every time.
+    """
     try:
-        return function(value)
+        given = function(value.clone())
     except CircuitGraphError:
         raise
     except Exception as error:
@@ -66,6 +70,7 @@ def called(function: Callable[[Tensor], Any], value: Tensor, metric: str) -> Any
             f"the metric {metric!r} raised {type(error).__name__} on a tensor of shape "
             f"{tuple(value.shape)}: {error}"
         ) from error
+    return given.clone() if isinstance(given, Tensor) else given
 
 
 def checked(value: Any, n_prompts: int, metric: str) -> Tensor:

@@ -8,9 +8,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.metrics.activations import Activation
+from circuitgraph.metrics.answers import (
+    Accuracy,
+    KLDivergence,
+    LogitDiff,
+    LogProb,
+    Probability,
+    Rank,
+)
 from circuitgraph.metrics.base import Metric, Prompts
+from circuitgraph.metrics.function import AnyMetric
 
 __all__ = ["Readout"]
+
+READ_ONLY = (Accuracy, AnyMetric, KLDivergence, LogProb, LogitDiff, Probability, Rank)
+"""Metrics that leave their logits as they are; `AnyMetric` copies them for its function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +88,9 @@ class Readout:
     ) -> Float[Tensor, "*row value"]:
         """Return every logit metric, one after another, each with one number per prompt.
 
+        A metric of somebody else's gets copies, which it may write into, and what it gives is
+        copied before the next one is called.
+
         Args:
             logits: At `read`, of `tokens`; ``[*row prompt pos d_vocab]`` where `read` is None.
             clean: The same logits of the clean run.
@@ -87,7 +102,9 @@ class Readout:
                 for value in (logits, clean)
             )
             assert mine is not None
-            found.append(metric.measure(mine, other))
+            if type(metric) not in READ_ONLY:
+                mine, other = mine.clone(), None if other is None else other.clone()
+            found.append(metric.measure(mine, other).clone())
             column += 0 if metric.tokens is None else metric.tokens.shape[1]
         if found:
             return torch.cat(found, dim=-1)
