@@ -77,6 +77,7 @@ def test_the_file_is_plain_json_as_documented(tmp_path: Path) -> None:
         [[0.1], [NAN]], [2.0], [0.0], {"layer": [9, 10]}, request="mlp -> logits"
     )
     document = json.loads(effects.save(tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert document.pop("checksum").startswith("sha256:")
     assert document == {
         "format": "circuitgraph effects",
         "version": 1,

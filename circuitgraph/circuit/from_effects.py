@@ -5,7 +5,6 @@ swept nodes and ports it patched. A cell's edges are those of every hop: each se
 that it comes before, then from the nodes of these ports to the next ones.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never, cast
@@ -21,6 +20,7 @@ from circuitgraph.circuit.weights import Weight
 from circuitgraph.effects import Effects
 from circuitgraph.effects.statistics import Measurement
 from circuitgraph.errors import CircuitError, NodeError, RequestError
+from circuitgraph.files import parse_json
 from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import (
     MLP,
@@ -294,7 +294,7 @@ def _shape(effects: Effects) -> ModelShape:
             "these effects do not say which model they are of: give shape=ModelShape(...)"
         )
     try:
-        return read_shape(json.loads(text) if isinstance(text, str) else text)
+        return read_shape(parse_json(text) if isinstance(text, str) else text)
     except (ValueError, TypeError, AttributeError) as error:
         raise CircuitError(f"cannot read the model's shape from {text!r}: {error}") from None
 

@@ -19,28 +19,54 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
+from pydantic import BaseModel, ConfigDict
+
 from circuitgraph.circuit.attrs import plain_attrs
 from circuitgraph.circuit.circuit import Circuit
-from circuitgraph.circuit.storage import read_json
+from circuitgraph.circuit.storage import Heads, Layers
 from circuitgraph.circuit.weights import Weight, finite
 from circuitgraph.errors import CircuitError, NodeError, Problems
+from circuitgraph.files import check_with, read_json, write_file
 from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits, Node, Port, parse_node, receiver_port
 
 __all__ = ["edge_name", "from_mib", "load_mib", "node_name", "save_mib", "to_mib"]
+
+
+class _Open(BaseModel):
+    """A part of a file that may say more than is read here; all of it is kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+
+class _Config(_Open):
+    n_layers: Layers
+    n_heads: Heads
+    n_key_value_heads: Heads | None = None
+    parallel_attn_mlp: bool = False
+
+
+class _InGraph(_Open):
+    in_graph: bool
+
+
+class _File(_Open):
+    nodes: dict[str, _InGraph]
+    edges: dict[str, dict[str, Any]]
+
 
 _EDGE = re.compile(r"(?P<sender>[^<>-]+)->(?P<receiver>[^<>-]+)(?:<(?P<port>[qkv])>)?")
 
 
 def load_mib(path: str | Path) -> Circuit:
     """Read a circuit from a file of the benchmark."""
-    return from_mib(read_json(path), str(path))
+    return from_mib(read_json(path, CircuitError), str(path))
 
 
 def save_mib(circuit: Circuit, path: str | Path, missing: float | None = None) -> None:
-    """Write a circuit to a file of the benchmark."""
+    """Write a circuit to a file of the benchmark, as a whole or not at all."""
     text = json.dumps(to_mib(circuit, missing), allow_nan=False)
-    Path(path).write_text(text, encoding="utf-8")
+    write_file(path, text, CircuitError)
 
 
 def node_name(node: Node) -> str:
@@ -89,6 +115,10 @@ def from_mib(data: Any, name: str) -> Circuit:
             f"{name} is not in the format of the MIB benchmark: it needs cfg, nodes and edges"
         )
     shape = _shape(data["cfg"], name)
+    try:
+        check_with(_File, data)
+    except ValueError as error:
+        raise CircuitError(f"{name}: {error}") from None
     problems = Problems()
     known: dict[Edge, Weight] = {}
     members: set[Edge] = set()
@@ -106,13 +136,13 @@ def from_mib(data: Any, name: str) -> Circuit:
             extra_edges[edge_name(edge)] = extra
     problems.raise_if_any(f"cannot read {name}")
     kept: dict[str, Any] = {"cfg": data["cfg"]}
-    if different := dict(_different_nodes(shape, members, data["nodes"])):
-        kept["nodes"] = different
     if extra_edges:
         kept["edges"] = extra_edges
     if other := {key: data[key] for key in data if key not in ("cfg", "nodes", "edges")}:
         kept["other"] = other
     try:
+        if different := dict(_different_nodes(shape, members, data["nodes"])):
+            kept["nodes"] = different
         return Circuit(shape, known, frozenset(members), {}, {"mib": kept})
     except CircuitError as error:
         raise CircuitError(f"{name}: {error}") from None
@@ -206,14 +236,18 @@ def _score(text: str, entry: Any) -> Weight:
 
 def _shape(cfg: Any, name: str) -> ModelShape:
     try:
+        read = check_with(_Config, cfg)
+    except ValueError as error:
+        raise CircuitError(
+            f"{name}: cfg needs n_layers and n_heads, got {cfg!r:.80}: {error}"
+        ) from error
+    try:
         return ModelShape(
-            n_layers=cfg["n_layers"],
-            n_heads=cfg["n_heads"],
-            n_kv_heads=cfg.get("n_key_value_heads"),
-            parallel=bool(cfg.get("parallel_attn_mlp", False)),
+            n_layers=read.n_layers,
+            n_heads=read.n_heads,
+            n_kv_heads=read.n_key_value_heads,
+            parallel=read.parallel_attn_mlp,
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CircuitError(f"{name}: cfg needs n_layers and n_heads, got {cfg!r}") from error
     except NodeError as error:
         raise CircuitError(f"{name}: {error}") from None
 

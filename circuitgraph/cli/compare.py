@@ -103,7 +103,7 @@ def compare(
                 *(*setting.options(), *how, "--out", str(out)),
             ],
         )
-        folder.say()
+        folder.finish()
 
 
 def say_comparison(comparison: "Comparison", top: int) -> None:

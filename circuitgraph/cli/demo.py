@@ -91,7 +91,7 @@ def demo(
         circuit.draw(title=title).save(folder.add("circuit.svg", "the circuit, drawn"))
         plan = experiment.plan(f"{feeders[0]} -> {joint(writers)}.q@end => logits")
         plan.draw().save(folder.add("plan.svg", f"what was run for {feeders[0]}, step by step"))
-        folder.add("plan.txt", "the same in words").write_text(f"{plan}\n", encoding="utf-8")
+        folder.keep_text(str(plan), "plan.txt", "the same in words")
         folder.keep_report(
             title=title,
             question=f"{task.question} Which heads write the answer, and which heads feed them?",
@@ -103,7 +103,7 @@ def demo(
             command=["circuitgraph", "demo", *setting.options(), "--out", str(out)],
             notes=NOTES,
         )
-    folder.say()
+    folder.finish()
     say("", f"{perf_counter() - started:.0f} s in all.")
 
 

@@ -1,6 +1,5 @@
 """``circuitgraph draw``: a picture of saved effects or of a saved circuit."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from circuitgraph.cli.telling import say
 from circuitgraph.errors import CircuitError, EffectsError
+from circuitgraph.files import read_json
 
 if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit
@@ -132,12 +132,7 @@ def _document(file: Path) -> dict[str, object]:
         CircuitError: There is no such file, or it is none of ours.
     """
     wanted = "wanted is a JSON file that Effects.save or Circuit.save wrote, or one in MIB's format"
-    if not file.is_file():
-        raise CircuitError(f"no file {str(file)!r}: {wanted}")
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        document = None
+    document = read_json(file, CircuitError, wanted)
     if not isinstance(document, dict) or not ({"format", "edges"} & document.keys()):
         raise CircuitError(f"cannot draw {str(file)!r}: {wanted}")
     return document

@@ -1,36 +1,39 @@
-"""The folder that a command leaves behind."""
+"""The folder that a command leaves behind, which takes the place of an older one as a whole."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitgraph.cli.telling import say_files
+from circuitgraph.errors import EffectsError
+from circuitgraph.files import ResultsFolder, write_file
 
 if TYPE_CHECKING:
     from circuitgraph.effects import Comparison, Effects
 
 __all__ = ["Folder"]
 
+_PLOTLY = "plotly.min.js"
+
 
 class Folder:
     """A folder that results are written to, and the list of what is in it.
 
-    Made at once, so that a place that cannot be written to shows before anything slow.
+    Made at once, so that a place that cannot be written to shows before anything slow; but under
+    another name until `finish`, so that files of two runs never stand side by side.
 
     Args:
-        path: Where; made if it is not there, and what it holds under the same names is replaced.
+        path: Where; made if it is not there. See `circuitgraph.files.ResultsFolder`.
     """
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.files: list[tuple[str, str]] = []
+        self._results = ResultsFolder(path)
 
     def add(self, name: str, what: str) -> Path:
         """Remember a file, and return where it is to be written."""
         self.files.append((name, what))
-        target = self.path / name
-        target.parent.mkdir(exist_ok=True)
-        return target
+        return self._results.staged / name
 
     def keep_effects(self, effects: "Effects", stem: str = "effects", what: str = "") -> None:
         """Write effects, their table and their heatmap."""
@@ -41,16 +44,27 @@ class Folder:
 
     def keep_comparison(self, comparison: "Comparison", stem: str = "comparison") -> None:
         """Write a comparison, its table, its heatmaps and its scatter plot."""
+        from circuitgraph.effects.files import write_table
+
         comparison.save(self.add(f"{stem}.json", "the comparison; Comparison.load reads it"))
         everything = len(comparison.labels)
         table = comparison.table(everything).dropna(subset=list(comparison.names))
-        table.to_csv(self.add(f"{stem}.csv", "effects side by side, a row each"), index=False)
+        write_table(self.add(f"{stem}.csv", "effects side by side, a row each"), table)
         self.keep_figure(comparison.heatmap(), f"{stem}.html", "the effects and their difference")
         self.keep_figure(comparison.scatter(), f"{stem}_scatter.html", "one against the other")
 
     def keep_figure(self, figure: Any, name: str, what: str) -> None:
         """Write a plotly figure as a page; all pages of a folder share one copy of plotly."""
-        figure.write_html(self.add(name, what), include_plotlyjs="directory")
+        from plotly.offline import get_plotlyjs
+
+        plotly = self._results.staged / _PLOTLY
+        if not plotly.exists():
+            write_file(plotly, get_plotlyjs(), EffectsError)
+        write_file(self.add(name, what), figure.to_html(include_plotlyjs="directory"), EffectsError)
+
+    def keep_text(self, text: str, name: str, what: str) -> None:
+        """Write a text."""
+        write_file(self.add(name, what), f"{text}\n", EffectsError)
 
     def keep_report(self, **parts: Any) -> None:
         """Write the report, one page with everything; see `circuitgraph.draw.report.Report`."""
@@ -58,8 +72,9 @@ class Folder:
 
         what = "all of it on one page: open this first"
         self.files.insert(0, ("report.html", what))
-        write_report(self.path / "report.html", **parts)
+        write_report(self._results.staged / "report.html", **parts)
 
-    def say(self) -> None:
-        """Print what is in the folder."""
+    def finish(self) -> None:
+        """Put the folder in its place, and print what is in it."""
+        self._results.publish()
         say_files(self.path, self.files)

@@ -81,7 +81,7 @@ def patch(
             plans=experiment.plan(request, chosen, mode.value),
             command=["circuitgraph", "patch", request, *setting.options(), *how, "--out", str(out)],
         )
-        folder.say()
+        folder.finish()
 
 
 def say_effects(effects: "Effects", top: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from circuitgraph.draw.rendering import render
 from circuitgraph.draw.svg import finished_svg
 from circuitgraph.errors import CircuitError
+from circuitgraph.files import write_file
 
 __all__ = ["Drawing"]
 
@@ -42,26 +43,27 @@ class Drawing:
             The path, for chaining.
 
         Raises:
-            CircuitError: Another suffix.
+            CircuitError: Another suffix; no such folder, or something else under that name.
         """
         target = Path(path)
         suffix = target.suffix.lower().removeprefix(".")
+        content: str | bytes
         match suffix:
             case "dot":
-                target.write_text(self.dot, encoding="utf-8")
+                content = self.dot
             case "svg":
-                target.write_text(self.svg, encoding="utf-8")
+                content = self.svg
             case "png":
                 source = self.dot.replace("{", f'{{\ngraph [dpi="{dpi}"]', 1)
-                target.write_bytes(render(source, "nop2", "png"))
+                content = render(source, "nop2", "png")
             case "pdf":
-                target.write_bytes(render(self.dot, "nop2", "pdf"))
+                content = render(self.dot, "nop2", "pdf")
             case _:
                 allowed = ", ".join(f".{suffix}" for suffix in _SUFFIXES)
                 raise CircuitError(
                     f"cannot save a drawing as {target.name!r}: the name must end in {allowed}"
                 )
-        return target
+        return write_file(target, content, CircuitError)
 
     def __repr__(self) -> str:
         return f"Drawing: {self.caption}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitgraph.errors import EffectsError
+from circuitgraph.files import write_file
 
 __all__ = ["save_figure"]
 
@@ -40,15 +41,14 @@ def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix == ".html":
-        figure.write_html(target)
-        return target
+        return write_file(target, figure.to_html(), EffectsError)
     if suffix not in _PICTURES:
         allowed = ", ".join((".html", *_PICTURES))
         raise EffectsError(
             f"cannot save a figure as {target.name!r}: the name must end in {allowed}"
         )
-    target.write_bytes(_picture(figure, target.name, suffix.removeprefix("."), scale))
-    return target
+    picture = _picture(figure, target.name, suffix.removeprefix("."), scale)
+    return write_file(target, picture, EffectsError)
 
 
 def _picture(figure: Any, name: str, kind: str, scale: float) -> bytes:

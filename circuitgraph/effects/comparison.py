@@ -231,15 +231,17 @@ class Comparison:
         """
         path = Path(path)
         document = files.read(path, files.COMPARISON)
-        documents = document.get("effects")
-        if not isinstance(documents, dict):
-            raise EffectsError(f"{str(path)!r} is damaged: it holds no effects by name")
-        return cls(
-            {
-                name: Effects(files.from_document(part, f"{str(path)!r}, {name!r},"))
-                for name, part in documents.items()
-            }
-        )
+        documents = files.comparison_parts(document, repr(str(path)))
+        data = {
+            name: files.from_document(part, f"{str(path)!r}, {name!r},")
+            for name, part in documents.items()
+        }
+        try:
+            comparison = cls({name: Effects(one) for name, one in data.items()})
+        except EffectsError as error:
+            raise EffectsError(f"{str(path)!r} is damaged: {error}") from error
+        files.check_intact(document, repr(str(path)))
+        return comparison
 
     def __eq__(self, other: object) -> bool:
         """Return whether names, order and all effects are the same."""

@@ -274,10 +274,12 @@ class Effects:
         return tables.whole_table(self, Measurement(**statistics), empty=empty)
 
     def to_csv(self, path: str | Path, **statistics: Any) -> Path:
-        """Write `to_dataframe` as comma-separated values and return the path."""
-        path = Path(path)
-        self.to_dataframe(**statistics).to_csv(path, index=False)
-        return path
+        """Write `to_dataframe` as comma-separated values and return the path.
+
+        Raises:
+            EffectsError: There is no such folder, or something else under that name.
+        """
+        return files.write_table(path, self.to_dataframe(**statistics))
 
     def heatmap(self, **options: Any) -> Any:
         """Return a plotly figure of the normalized effects (see `circuitgraph.draw.heatmap`)."""
@@ -341,7 +343,11 @@ class Effects:
     def save(self, path: str | Path) -> Path:
         """Write everything to one JSON file that `load` gives back exactly; return its path.
 
-        `circuitgraph.effects.files` describes the format.
+        The file is written as a whole or not at all. `circuitgraph.effects.files` describes the
+        format.
+
+        Raises:
+            EffectsError: There is no such folder, or something else under that name.
         """
         path = Path(path)
         files.write(path, files.as_document(self._data))
@@ -354,8 +360,14 @@ class Effects:
         Raises:
             EffectsError: There is no such file, or it is not one of ours.
         """
-        path = Path(path)
-        return cls(files.from_document(files.read(path, files.EFFECTS), repr(str(path))))
+        document, source = files.read(Path(path), files.EFFECTS), repr(str(path))
+        data = files.from_document(document, source)
+        try:
+            effects = cls(data)
+        except EffectsError as error:
+            raise EffectsError(f"{source} is damaged: {error}") from error
+        files.check_intact(document, source)
+        return effects
 
     # -- manners ---------------------------------------------------------------------------------
 

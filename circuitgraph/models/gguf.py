@@ -24,10 +24,15 @@ from circuitgraph.errors import ModelError
 __all__ = ["GgufFile", "read_gguf"]
 
 _MAGIC, _VERSION = b"GGUF", 3
-_STRING, _ARRAY = 8, 9
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+_SMALLEST = {_STRING: 8, _ARRAY: 12}
+"""Bytes that the shortest text and the shortest array take."""
 _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
+_DEEPEST = 4
+"""How many arrays may stand in each other."""
+_LARGEST_ALIGNMENT = 2**20
 _BLOCK = 32
 """How many weights share one scale."""
 
@@ -64,13 +69,27 @@ def read_gguf(path: Path) -> GgufFile:
         ModelError: It is no such file, another version of the format, cut off, or holds weights
             packed in a way that is not known here.
     """
-    raw = np.fromfile(path, dtype=np.uint8)
+    raw = _bytes_of(path)
     try:
         return _read(path.name, raw)
-    except (struct.error, KeyError, ValueError) as error:
+    except (struct.error, KeyError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"cannot read {path.name!r}: it is cut off or damaged") from error
+
+
+def _bytes_of(path: Path) -> NDArray[np.uint8]:
+    """Return a file's bytes; pipes and devices are refused.
+
+    Raises:
+        ModelError: There is no such file, or it is no regular one.
+    """
+    if not path.is_file():
+        raise ModelError(f"cannot read {path.name!r}: there is no such file")
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name!r}: {error.strerror}") from error
 
 
 def _read(name: str, raw: NDArray[np.uint8]) -> GgufFile:
@@ -81,15 +100,25 @@ def _read(name: str, raw: NDArray[np.uint8]) -> GgufFile:
     if (version := cursor.scalar("I")) != _VERSION:
         raise ModelError(f"cannot read {name!r}: GGUF version {version}, known is {_VERSION}")
     n_tensors, n_fields = cursor.scalar("Q"), cursor.scalar("Q")
-    fields = {cursor.string(): cursor.value(cursor.scalar("I")) for _ in range(n_fields)}
+    cursor.check_room(n_tensors + n_fields, 12)
+    fields: dict[str, Any] = {}
+    for _ in range(n_fields):
+        key = cursor.string()
+        if key in fields:
+            raise ModelError(f"cannot read {name!r}: it says {key!r} twice")
+        fields[key] = cursor.value(cursor.scalar("I"))
     entries = [cursor.tensor() for _ in range(n_tensors)]
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ModelError(f"cannot read {name!r}: two of its weights have one name")
     unknown = sorted({entry.packing for entry in entries} - _UNPACK.keys())
     if unknown:
         raise ModelError(
             f"cannot read {name!r}: its weights are packed in the GGUF types {unknown}, "
             f"known are {sorted(_UNPACK)}"
         )
-    alignment = int(fields.get("general.alignment", 32))
+    alignment = fields.get("general.alignment", 32)
+    if type(alignment) is not int or not 1 <= alignment <= _LARGEST_ALIGNMENT:
+        raise ModelError(f"cannot read {name!r}: general.alignment is {alignment!r:.40}")
     data = raw[-(-cursor.at // alignment) * alignment :]
     return GgufFile(name, fields, {entry.name: entry.read(data) for entry in entries})
 
@@ -113,16 +142,32 @@ class _Cursor:
         self.at += length
         return str(self.data[self.at - length : self.at], "utf-8")
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, deep: int = 0) -> Any:
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
             inner, length = self.scalar("I"), self.scalar("Q")
-            return [self.value(inner) for _ in range(length)]
+            self.check_room(length, _SMALLEST.get(inner) or struct.calcsize(f"<{_SCALARS[inner]}"))
+            if deep == _DEEPEST:
+                raise ValueError("too many arrays in each other")
+            return [self.value(inner, deep + 1) for _ in range(length)]
+        if kind == _BOOL:
+            return self.truth()
         return self.scalar(_SCALARS[kind])
+
+    def truth(self) -> bool:
+        if (value := self.scalar("B")) > 1:
+            raise ValueError("neither true nor false")
+        return bool(value)
+
+    def check_room(self, length: int, smallest: int) -> None:
+        """Refuse a number of things that the rest of the file cannot hold, before making them."""
+        if length * smallest > len(self.data) - self.at:
+            raise ValueError("more is announced than there is in the file")
 
     def tensor(self) -> "_Entry":
         name, n_dims = self.string(), self.scalar("I")
+        self.check_room(n_dims, 8)
         dims = [self.scalar("Q") for _ in range(n_dims)]
         return _Entry(name, tuple(reversed(dims)), self.scalar("I"), self.scalar("Q"))
 

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from circuitgraph.errors import ModelError
 from circuitgraph.models.gguf import GgufFile, read_gguf
-from circuitgraph.models.wheel import find_gguf
+from circuitgraph.models.wheel import check_gguf, find_gguf
 
 __all__ = ["read_smollm2"]
 
@@ -37,6 +37,7 @@ def read_smollm2(dtype: torch.dtype) -> tuple[torch.nn.Module, PreTrainedTokeniz
             the model and nothing else.
     """
     path = find_gguf()
+    check_gguf(path)
     file = read_gguf(path)
     with _quiet():
         return _model(file, dtype), _tokenizer(file, path.parent)

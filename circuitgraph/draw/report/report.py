@@ -12,6 +12,7 @@ from circuitgraph.draw.report.results import Result, read_results
 from circuitgraph.draw.report.versions import installed_versions
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import EffectsError
+from circuitgraph.files import write_file
 from circuitgraph.plan import Plan
 
 __all__ = ["Report", "write_report"]
@@ -109,10 +110,11 @@ class Report:
 
         Args:
             path: Usually ends in ``.html``; the folder it is in must exist.
+
+        Raises:
+            EffectsError: There is no such folder, or something else under that name.
         """
-        target = Path(path)
-        target.write_text(self.html, encoding="utf-8")
-        return target
+        return write_file(path, self.html, EffectsError)
 
     def _results(self) -> tuple[Result, ...]:
         match self.results:
