@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import circuitgraph as cg
 from circuitgraph.cli import app
 from circuitgraph.cli.findings import feeding, opposing, writing
+from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.setting import Setting, read_variant
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import CircuitGraphError
@@ -165,6 +166,10 @@ class TestErrors:
     def test_a_folder_that_cannot_be_written(self, no_model, tmp_path):
         (tmp_path / "file").touch()
         assert "File exists" in said("demo", "--out", tmp_path / "file", code=1)
+
+    def test_a_folder_that_cannot_be_moved(self, no_model, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert "it is the current folder" in said("demo", "--out", ".", code=1)
 
     def test_a_device_that_is_not_there(self):
         shown = said("patch", "head -> logits", "--device", "nowhere", code=1)
@@ -336,6 +341,23 @@ class TestFindings:
         names = ["8.6", "10.6", *(f"{layer}.{head}" for layer in range(6) for head in range(10))]
         effects = Effects.from_arrays(values, [4.0] * 6, [0.0] * 6, sweep={"sender": names})
         assert feeding(effects) == ("8.6",)
+
+
+def test_a_folder_of_results_takes_the_place_of_an_older_one(effects, tmp_path, capsys):
+    first = Folder(tmp_path / "results")
+    first.keep_effects(effects)
+    first.finish()
+    assert names_in(tmp_path / "results") == {
+        "effects.json", "effects.csv", "effects.html", "plotly.min.js", "run.json"
+    }  # fmt: skip
+    (tmp_path / "results" / "notes.txt").write_text("mine")
+    second = Folder(tmp_path / "results")
+    second.keep_text("a plan", "plan.txt", "the plan")
+    assert "effects.csv" in names_in(tmp_path / "results")
+    second.finish()
+    assert names_in(tmp_path / "results") == {"plan.txt", "run.json", "notes.txt"}
+    assert names_in(tmp_path) == {"results"}
+    assert "which run these files are from" in capsys.readouterr().out
 
 
 class TestOnSmolLM2:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitgraph.cli.telling import say_files
 from circuitgraph.errors import EffectsError
-from circuitgraph.files import ResultsFolder, write_file
+from circuitgraph.files import MANIFEST, ResultsFolder, write_file
 
 if TYPE_CHECKING:
     from circuitgraph.effects import Comparison, Effects
@@ -77,4 +77,5 @@ class Folder:
     def finish(self) -> None:
         """Put the folder in its place, and print what is in it."""
         self._results.publish()
+        self.files.append((MANIFEST, "which run these files are from, with their checksums"))
         say_files(self.path, self.files)
