@@ -1,0 +1,102 @@
+"""Running circuits: the metric with each circuit alone, all other edges patched.
+
+One `Judge` belongs to an experiment and a source of the patched values. It knows what nothing and
+everything in the circuit give, and takes circuits as rows of 0 and 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitgraph.errors import CircuitError, MetricError
+from circuitgraph.evaluation.edge_masks import EdgeMasks, Mask
+from circuitgraph.plan import Source
+
+if TYPE_CHECKING:
+    from circuitgraph.experiment import Experiment
+
+__all__ = ["Judge"]
+
+Floats = NDArray[np.float64]
+
+NEAR = 0.01
+"""A span between clean and empty smaller than this share of the metric's size is warned of."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures circuits on an experiment's prompts, in mode ``replace``, variant ``single-pass``.
+
+    Args:
+        experiment: The model, prompts and metric.
+        source: Where edges outside the circuit take their value from.
+    """
+
+    experiment: "Experiment"
+    source: Source = "corrupt"
+
+    def __post_init__(self) -> None:
+        allowed = ("corrupt", "zero", "mean", "mean-position")
+        if self.source not in allowed:
+            raise CircuitError(
+                f"source must be one of {', '.join(map(repr, allowed))}, got {self.source!r}"
+            )
+
+    @cached_property
+    def masks(self) -> EdgeMasks:
+        """The edges of the model, numbered."""
+        return EdgeMasks(self.experiment.graph)
+
+    @cached_property
+    def clean(self) -> Floats:
+        """The metric with the whole model, ``[prompt]``."""
+        return self.experiment.clean_metric
+
+    @cached_property
+    def empty(self) -> Floats:
+        """The metric with no edge in the circuit, ``[prompt]``: the corrupt run, for ``corrupt``."""
+        if self.source == "corrupt":
+            return self.experiment.corrupt_metric
+        return self.values(np.zeros((1, len(self.masks.edges)), dtype=bool))[0]
+
+    @property
+    def span(self) -> float:
+        """What f is relative to: mean clean minus mean empty.
+
+        Raises:
+            MetricError: The two are the same, so that f is undefined.
+        """
+        clean, empty = float(self.clean.mean()), float(self.empty.mean())
+        if abs(clean - empty) <= 1e-6 * max(abs(clean), abs(empty), 1e-12):
+            raise MetricError(
+                f"the whole model and the empty circuit measure the same (mean {clean:.6g}) with "
+                f"source={self.source!r}: faithfulness is undefined; choose another source or "
+                "corrupt prompts that change the metric"
+            )
+        return clean - empty
+
+    def values(self, masks: Mask | Sequence[Mask]) -> Floats:
+        """Return the metric with each circuit alone, ``[circuit, prompt]``.
+
+        Args:
+            masks: ``[circuit, edge]``: which edges are in each circuit.
+        """
+        rows = np.asarray(masks, dtype=bool).reshape(-1, len(self.masks.edges))
+        return self._run(rows)
+
+    def _run(self, rows: Mask) -> Floats:
+        found = []
+        for row in rows:
+            outside = [self.masks.edges[at] for at in np.flatnonzero(~row)]
+            if not outside:
+                found.append(self.clean)
+                continue
+            effects = self.experiment.patch(
+                outside, variant="single-pass", mode="replace", source=self.source
+            )
+            found.append(effects.data["patched"].to_numpy())
+        return np.array(found)
