@@ -9,7 +9,7 @@ from circuitgraph.errors import CircuitError
 
 __all__ = ["PROVENANCE", "frozen_attrs", "plain_attrs"]
 
-PROVENANCE = ("request", "variant", "mode", "source", "metric", "model", "n_prompts")
+PROVENANCE = ("request", "variant", "mode", "source", "metric", "model", "n_prompts", "prompts")
 """Attrs that say of what measurement the weights come."""
 
 

@@ -54,7 +54,7 @@ class Curve:
 
     @property
     def faithfulness(self) -> pd.Series:
-        """f over ``size``."""
+        """The circuits' f over ``size``."""
         return self.table.set_index("size")["faithfulness"]
 
     @property

@@ -27,14 +27,13 @@ def _lines(found: "Evaluation") -> list[str]:
     where = {True: "found on these prompts", False: "fresh prompts", None: "not known"}
     lines = [
         f"  faithfulness f     {_percent(found.ratio, sure)}",
-        f"  complement f       {_percent(found.complement_ratio, sure)}   near 0 if the circuit is "
-        "necessary",
+        f"  complement f       {_percent(found.complement_ratio, sure)}   near 0 if necessary",
     ]
     if len(found.baselines):
         low, median, high = np.quantile(found.baselines, [0.025, 0.5, 0.975])
         lines.append(
             f"  random circuits    {_number(median)} (95% of {len(found.baselines)} between "
-            f"{_number(low)} and {_number(high)}); {found.rank:.0%} are further from 1 than this one"
+            f"{_number(low)} and {_number(high)}); {found.rank:.0%} are further from 1"
         )
     spread = found.per_prompt
     lines.append(
@@ -47,13 +46,14 @@ def _lines(found: "Evaluation") -> list[str]:
         f"{heads[0]} of {heads[1]} heads, {mlps[0]} of {mlps[1]} MLPs"
     )
     lines.append(
-        f"  metric             {about.get('metric', 'metric')}: {_number(found.values.mean())} with the "
-        f"circuit, {_number(found.clean.mean())} clean, {_number(found.empty.mean())} empty"
+        f"  metric             {about.get('metric', 'metric')}: {_number(found.values.mean())} "
+        f"with the circuit, {_number(found.clean.mean())} clean, "
+        f"{_number(found.empty.mean())} empty"
     )
     if found.helps_against is not None:
         inside, outside = found.helps_against
         lines.append(
-            f"  against the answer {inside} edges in the circuit, {outside} left out, by their scores"
+            f"  against the answer {inside} edges in the circuit, {outside} left out, by score"
         )
     lines.append(f"  prompts            {about.get('n_prompts')}, {where[found.found_here]}")
     lines.append(

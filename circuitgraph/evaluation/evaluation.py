@@ -30,8 +30,8 @@ class Evaluation:
 
     Args:
         circuit: What was judged.
-        ratio: Faithfulness f with its paired bootstrap interval: 1, the circuit alone gives what the
-            model gives; 0, what the empty circuit gives. Never clipped.
+        ratio: Faithfulness f with its paired bootstrap interval: 1, the circuit alone gives what
+            the model gives; 0, what the empty circuit gives. Never clipped.
         complement_ratio: The same of all edges but the circuit's: near 0 if it is necessary.
         values: The metric of each prompt with the circuit alone, ``[prompt]``.
         clean: With the whole model, ``[prompt]``.
@@ -74,12 +74,12 @@ class Evaluation:
 
     @property
     def complement(self) -> float:
-        """f of all edges but the circuit's."""
+        """The f of all edges but the circuit's."""
         return self.complement_ratio.value
 
     @property
     def rank(self) -> float:
-        """Share of the random circuits whose f is further from 1 than the circuit's; NaN if none."""
+        """Share of the random circuits whose f is further from 1 than this one's; NaN if none."""
         if not len(self.baselines):
             return float("nan")
         return float((np.abs(1 - self.baselines) > abs(1 - self.faithfulness)).mean())
@@ -144,15 +144,14 @@ def evaluate(
         for _ in range(n_random if pruned.any() else 0)
     ]
     values = judge.values([mask, ~mask, *randoms])
-    ratios = ratio_of_means(
-        values[:2], judge.clean, judge.empty, confidence=confidence, seed=seed
-    )
+    ratios = ratio_of_means(values[:2], judge.clean, judge.empty, confidence=confidence, seed=seed)
     found_here = _found_here(circuit, experiment)
     nodes = judge.masks.nodes_of(pruned)
     graph = experiment.graph
     return Evaluation(
         circuit,
-        *ratios,
+        ratios[0],
+        ratios[1],
         values[0],
         judge.clean,
         judge.empty,
@@ -195,14 +194,12 @@ def _found_here(circuit: Circuit, experiment: "Experiment") -> bool | None:
     return None if fingerprint is None else fingerprint == experiment.fingerprint
 
 
-def _about(
-    experiment: "Experiment", judge: Judge, confidence: float, seed: int
-) -> dict[str, Any]:
+def _about(experiment: "Experiment", judge: Judge, confidence: float, seed: int) -> dict[str, Any]:
     return {
         "source": str(judge.source),
         "mode": "replace",
         "variant": "single-pass",
-        "granularity": "edges" + (", all positions together"),
+        "granularity": "edges, all positions together",
         "metric": experiment.metric_name,
         "dtype": experiment.dtype,
         "n_prompts": len(judge.clean),
@@ -211,22 +208,20 @@ def _about(
     }
 
 
-def _warnings(
-    ratio: Ratio, judge: Judge, span: float, found_here: bool | None
-) -> tuple[str, ...]:
+def _warnings(ratio: Ratio, judge: Judge, span: float, found_here: bool | None) -> tuple[str, ...]:
     found = []
     if ratio.value > 1:
         found.append(
-            "f is above 1: the circuit answers more strongly than the model. That is a finding about "
-            "what was left out (edges that work against the answer), not a success"
+            "f is above 1: the circuit answers more strongly than the model. That is a finding "
+            "about what was left out (edges that work against the answer), not a success"
         )
     if ratio.value < 0:
         found.append("f is below 0: the circuit does worse than nothing at all in it")
     scale = max(abs(judge.clean.mean()), abs(judge.empty.mean()))
     if abs(span) < NEAR * scale:
         found.append(
-            f"clean and empty differ by {abs(span):.3g}, {abs(span) / scale:.1%} of the metric's size: "
-            "f divides by that, so small changes look large"
+            f"clean and empty differ by {abs(span):.3g}, {abs(span) / scale:.1%} of the metric's "
+            "size: f divides by that, so small changes look large"
         )
     if np.isnan(ratio.low):
         found.append("there is no interval: prompts are too few, or clean and empty too near")

@@ -1,4 +1,4 @@
-"""The tests of Shi et al. 2024 (arXiv:2410.13032): what a circuit is said to be, as null hypotheses.
+"""The tests of Shi et al. 2024 (arXiv:2410.13032): what a circuit is said to be, as nulls.
 
 Ideal tests: *equivalence* (circuit and model outdo each other equally often), *independence* (what
 is left without the circuit knows nothing of the model's answers), *minimality* (no edge of it does
@@ -24,7 +24,7 @@ from circuitgraph.plan import Source
 if TYPE_CHECKING:
     from circuitgraph.experiment import Experiment
 
-__all__ = ["CircuitTests", "equivalence_p", "hsic", "independence_p", "test_circuit"]
+__all__ = ["CircuitTests", "equivalence_p", "hsic", "independence_p", "run_tests"]
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ class CircuitTests:
         return str(self.table.round(3).to_html(index=False, escape=True))
 
 
-def test_circuit(
+def run_tests(
     experiment: "Experiment",
     circuit: Circuit,
     *,
@@ -87,15 +87,15 @@ def test_circuit(
     mask = judge.masks.on_a_way(judge.masks.of_circuit(circuit))
     if not mask.any():
         raise CircuitError(
-            "nothing is left of the circuit once what is on no way from the embedding to the logits "
-            "is dropped: there is nothing to test"
+            "nothing is left of the circuit once what is on no way from the embedding to the "
+            "logits is dropped: there is nothing to test"
         )
     _ = judge.span
     generator = np.random.default_rng(seed)
     drawn = [random_circuit(judge.masks, int(mask.sum()), generator) for _ in range(randoms)]
     inflated, shrunk = _inflated(judge, mask, randoms, generator)
     edges = np.flatnonzero(mask)
-    single = [_less(mask, edge) for edge in edges]
+    single = [_less(mask, int(edge)) for edge in edges]
     rows = [mask, ~mask, *drawn, *(~one for one in drawn), *inflated, *shrunk, *single]
     means_at = np.cumsum([2, randoms, randoms, len(inflated), len(shrunk)])
     whole, alone, without, grown, cut_back, lone = np.split(judge.values(rows), means_at)
@@ -136,9 +136,6 @@ def test_circuit(
         "seed": seed,
     }
     return CircuitTests(tests, table, about)
-
-
-test_circuit.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
 def _equivalence(values: Floats, clean: Floats, epsilon: float) -> dict[str, Any]:
@@ -228,9 +225,7 @@ def _centred(sample: Floats) -> Floats:
     if width == 0:
         width = apart[apart > 0].min() if (apart > 0).any() else 1.0
     kernel = np.exp(-(distance**2) / (2 * width**2))
-    found: Floats = (
-        kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
-    )
+    found: Floats = kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
     return found
 
 

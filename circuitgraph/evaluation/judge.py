@@ -58,10 +58,12 @@ class Judge:
 
     @cached_property
     def empty(self) -> Floats:
-        """The metric with no edge in the circuit, ``[prompt]``: the corrupt run, for ``corrupt``."""
+        """The metric with no edge in the circuit, ``[prompt]``; the corrupt run, for its source."""
         if self.source == "corrupt":
             return self.experiment.corrupt_metric
-        return self.values(np.zeros((1, len(self.masks.edges)), dtype=bool))[0]
+        nothing = np.zeros((1, len(self.masks.edges)), dtype=bool)
+        found: Floats = self.values(nothing)[0]
+        return found
 
     @property
     def span(self) -> float:

@@ -1,4 +1,4 @@
-"""What breaks when parts of a circuit go: completeness and minimality (Wang et al. 2022, section 4).
+"""What breaks when parts of a circuit go: completeness, minimality (Wang et al. 2022, section 4).
 
 A node that is knocked out keeps its place, but every edge into and out of it is patched.
 """
@@ -50,8 +50,8 @@ class Completeness:
     def __repr__(self) -> str:
         shown = self.table[["set", "n_nodes", "circuit", "model", "share"]].head(8)
         return (
-            f"Completeness over {len(self.table)} sets of nodes: worst {self.worst:.2f} of the span "
-            f"between clean and empty\n{shown.round(3).to_string(index=False)}"
+            f"Completeness over {len(self.table)} sets of nodes: worst {self.worst:.2f} of the "
+            f"span between clean and empty\n{shown.round(3).to_string(index=False)}"
         )
 
     def _repr_html_(self) -> str:

@@ -9,6 +9,9 @@ from circuitgraph.nodes import Embed, Logits
 
 __all__ = ["random_circuit", "random_way"]
 
+TRIES = 100
+"""How often to start again where a small circuit was grown into a corner."""
+
 
 class _Growing:
     """A circuit that grows, way by way, every edge of it on a way from embedding to logits."""
@@ -73,25 +76,33 @@ def random_circuit(
         )
     if usable.sum() == n_edges:
         return usable
+    for _ in range(TRIES):
+        grown = _grow(masks, n_edges, generator, usable)
+        if grown is not None:
+            return grown
+    raise CircuitError(f"no circuit of exactly {n_edges} edges could be drawn")
+
+
+def _grow(
+    masks: EdgeMasks, n_edges: int, generator: np.random.Generator, usable: Mask
+) -> Mask | None:
+    """Return a circuit grown from nothing; None where it cannot be filled to its size."""
     growing = _Growing(masks, generator, usable, np.zeros_like(usable))
     left = n_edges
     while left:
-        order = generator.permutation(np.flatnonzero(usable & ~growing.mask))
         before = left
-        for edge in order:
+        for edge in generator.permutation(np.flatnonzero(usable & ~growing.mask)):
             if left == 0:
                 break
             if growing.mask[edge]:
                 continue
-            way = growing.way_through(int(edge))
-            if way is None:
-                continue
+            way = growing.way_through(int(edge)) or []
             fresh = [step for step in dict.fromkeys(way) if not growing.mask[step]]
-            if len(fresh) <= left:
+            if fresh and len(fresh) <= left:
                 growing.add(fresh)
                 left -= len(fresh)
         if left == before:
-            raise CircuitError(f"no circuit of exactly {n_edges} edges could be drawn")
+            return None
     return growing.mask
 
 

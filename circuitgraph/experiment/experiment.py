@@ -18,6 +18,7 @@ from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
 from circuitgraph.experiment.display import experiment_html
+from circuitgraph.experiment.judging import Judging
 from circuitgraph.experiment.labels import labelled
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
@@ -26,6 +27,7 @@ from circuitgraph.experiment.prompts import (
     check_model,
     d_vocab_out,
     position_table,
+    prompts_fingerprint,
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
@@ -54,7 +56,7 @@ PLANS_KEPT_UP_TO = 5000
 """Plans of more cells are compiled anew each time rather than kept."""
 
 
-class Experiment:
+class Experiment(Judging):
     """A model, aligned clean and corrupt prompts, and a metric.
 
     Args:
@@ -160,6 +162,21 @@ class Experiment:
     def positions(self) -> Mapping[str, Int[Tensor, "prompt"]]:
         """The named positions, ``[prompt]`` each."""
         return self._setup.positions.clean
+
+    @property
+    def metric_name(self) -> str:
+        """What the metric is called."""
+        return str(self._setup.metric.name)
+
+    @property
+    def dtype(self) -> str:
+        """The type that the model computes in, such as ``float32``."""
+        return str(self.prompts.dtype).removeprefix("torch.")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short text that tells these prompts from others: tokens, lengths and positions."""
+        return prompts_fingerprint(self._setup)
 
     @cached_property
     def clean_metric(self) -> np.ndarray[Any, Any]:
@@ -473,6 +490,7 @@ class Experiment:
                 metric=metric,
                 model=self.model,
                 shape=self.graph.shape,
+                prompts=self.fingerprint,
             )
             for metric, numbers in zip(names, measured, strict=True)
         ]

@@ -48,8 +48,8 @@ class Judging:
 
         Returns:
             Faithfulness ``f = (m(C) - m(empty)) / (m(clean) - m(empty))``, m the mean over prompts,
-            with a paired bootstrap interval; f of all edges but the circuit's; f of random circuits;
-            sizes, spread and warnings. One forward pass or so for each circuit.
+            with a paired bootstrap interval; f of all edges but the circuit's; f of random
+            circuits; sizes, spread and warnings. One forward pass or so for each circuit.
 
         Raises:
             CircuitError: A circuit of another model, or with no edges.
@@ -205,9 +205,9 @@ class Judging:
             source: Where patched values come from.
             seed: Of all randomness.
         """
-        from circuitgraph.evaluation import test_circuit
+        from circuitgraph.evaluation import run_tests
 
-        return test_circuit(
+        return run_tests(
             cast("Experiment", self),
             circuit,
             epsilon=epsilon,

@@ -27,6 +27,7 @@ def labelled(
     metric: str,
     model: Any,
     shape: ModelShape,
+    prompts: str,
 ) -> Effects:
     """Return measured values as effects.
 
@@ -40,6 +41,7 @@ def labelled(
         metric: What the metric is called.
         model: The model, for its name.
         shape: Its shape.
+        prompts: The prompts' fingerprint.
     """
     attrs = {
         "request": str(plan.request),
@@ -53,6 +55,7 @@ def labelled(
         "model": str(getattr(model.cfg, "model_name", "") or type(model).__name__),
         "shape": json.dumps(asdict(shape)),
         "n_prompts": len(clean),
+        "prompts": prompts,
     }
     dims = tuple(axis.dim for axis in plan.axes)
     values = {

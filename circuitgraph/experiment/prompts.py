@@ -1,5 +1,6 @@
 """Reading and checking prompts and positions; every problem is found before any forward pass."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuitgraph.engines.setup import PositionTable
+from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.errors import ModelError, Problems, PromptError
 from circuitgraph.request.sites import POSITION_NAME
 
-__all__ = ["PromptPair", "check_model", "d_vocab_out", "position_table", "read_prompts"]
+__all__ = [
+    "PromptPair",
+    "check_model",
+    "d_vocab_out",
+    "position_table",
+    "prompts_fingerprint",
+    "read_prompts",
+]
 
 PromptsGiven = Int[Tensor, "prompt pos"] | Sequence[str]
 PositionsGiven = Mapping[str, Int[Tensor, "prompt"] | Sequence[int] | int]
@@ -322,3 +330,13 @@ def position_table(
     return PositionTable(
         n_prompts, n_pos, named["clean"], named["corrupt"], pair.clean.device, lengths
     )
+
+
+def prompts_fingerprint(setup: Setup) -> str:
+    """Return a short text that tells prompts from others by their tokens and real lengths."""
+    digest = hashlib.sha256()
+    lengths = setup.positions.lengths
+    for part in (setup.clean, setup.corrupt, *(() if lengths is None else (lengths,))):
+        digest.update(str(tuple(part.shape)).encode())
+        digest.update(part.to("cpu", torch.int64).numpy().tobytes())
+    return digest.hexdigest()[:16]
