@@ -82,9 +82,7 @@ def plot_curves(
     figure.update_yaxes(title_text="faithfulness f", gridcolor="#EEEEEE", zeroline=False)
     first = next(iter(curves.values()))
     about = first.about
-    said = (
-        f"{about.get('metric')} · {about.get('n_prompts')} prompts · {about.get('n_edges'):,} edges"
-    )
+    said = f"{about['metric']} · {about['n_prompts']} prompts · {about['n_edges']:,} edges"
     figure.update_layout(**layout(title or "Faithfulness against size", said, _SIZE, scales=0))
     figure.update_layout(
         showlegend=True,

@@ -101,7 +101,7 @@ def run_tests(
     whole, alone, without, grown, cut_back, lone = np.split(judge.values(rows), means_at)
     of_circuit, of_rest = whole
     found = [
-        _equivalence(of_circuit, judge.clean, epsilon),
+        _equivalence(of_circuit, judge.clean, epsilon, judge.rounding),
         _independence(of_rest, judge.clean, permutations, generator),
     ]
     changes = np.abs((lone - of_circuit).mean(axis=-1))
@@ -138,10 +138,9 @@ def run_tests(
     return CircuitTests(tests, table, about)
 
 
-def _equivalence(values: Floats, clean: Floats, epsilon: float) -> dict[str, Any]:
+def _equivalence(values: Floats, clean: Floats, epsilon: float, rounding: float) -> dict[str, Any]:
     # Prompts on which both are the same but for rounding speak for neither.
-    scale = 1e-6 * max(float(np.abs(clean).max()), 1e-12)
-    differ = np.abs(values - clean) > scale
+    differ = np.abs(values - clean) > rounding
     above, n_told = int((values > clean)[differ].sum()), int(differ.sum())
     return {
         "test": "equivalence",

@@ -81,6 +81,13 @@ class Judge:
             )
         return clean - empty
 
+    @property
+    def rounding(self) -> float:
+        """The size below which a change of the metric is rounding: some units of the last place."""
+        half = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24}
+        unit = half.get(self.experiment.dtype, 2.0**-53)
+        return 64 * unit * float(max(np.abs(self.clean).max(), np.abs(self.empty).max()))
+
     def values(self, masks: Mask | Sequence[Mask]) -> Floats:
         """Return the metric with each circuit alone, ``[circuit, prompt]``.
 

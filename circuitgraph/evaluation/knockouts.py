@@ -231,7 +231,7 @@ def minimality(
     values = judge.values(rows).reshape(len(names), 2, -1)
     change = values[:, 1] - values[:, 0]
     p = np.full(len(names), np.nan)
-    idle = np.abs(change).max(axis=-1) == 0
+    idle = np.abs(change).max(axis=-1) <= judge.rounding
     if change.shape[1] > 1:
         with np.errstate(all="ignore"):
             p = np.asarray(stats.ttest_1samp(change, 0.0, axis=-1).pvalue, dtype=np.float64)

@@ -220,7 +220,7 @@ class TestCurve:
         ("sizes", "message"),
         [
             ([], "sizes is empty"),
-            ([1.5], r"sizes are whole numbers of edges \(0 to 258\) or shares"),
+            ([1.5], r"sizes are whole numbers of edges \(0 to 172\) or shares"),
             ([10**6], "sizes are whole numbers"),
             ([5, 5], "sizes must grow and differ"),
             (["all"], "got 'all'"),
