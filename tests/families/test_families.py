@@ -1,18 +1,21 @@
 """On every family: fast == reference == the three steps with raw hooks, or refused by name."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
 import torch
 
 from circuitgraph.checks import random_prompts, run_checks
+from circuitgraph.checks.precision import measure_precision
 from circuitgraph.checks.subject import Subject
 from circuitgraph.errors import ModelError
 from circuitgraph.experiment import Experiment
 from tests.families.raw_hooks import RawModel, Sender
 from tests.families.registry import FAMILIES, Family
 from tests.families.table import PAGE, check_row, page, row_of, rows_on, special
+from tests.families.wide import float64_throughout
 from tests.golden import writing
 
 REFUSED = {
@@ -39,13 +42,20 @@ def tolerance(family: Family) -> float:
     return 1e-9 if family.dtype == torch.float64 else 3e-5
 
 
+def as_exact_as_can_be(family: Family) -> AbstractContextManager[None]:
+    """Where code allows float64 weights, float32 steps between them are taken in float64, too."""
+    return float64_throughout() if family.dtype == torch.float64 else nullcontext()
+
+
 @by_family
 def test_every_check_holds(family: Family) -> None:
     """Fast == reference for every kind of request, and the properties; no fallback, no gap."""
     bridge, module = family.bridge(), family.module()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), as_exact_as_can_be(family):
         warnings.simplefilter("error")  # no family may fall back to the reference engine
         results = list(run_checks(bridge, cells=2, n_prompts=2, n_pos=6))
+        precision = measure_precision(bridge, tokens(1))
+    assert precision.float64_inside == (family.dtype == torch.float64)
     subject = Subject.of(bridge, *random_prompts(bridge, 2, 6), cells=1)
     shape, traits = subject.graph.shape, subject.answering.traits
 
@@ -60,12 +70,35 @@ def test_every_check_holds(family: Family) -> None:
             assert result.deviation < tolerance(family), result
             assert result.effect > 1e-6 or result.name in CHANGES_NOTHING, result
     features = special(shape, traits, bridge, module)
-    check_row(family.name, row_of(family.name, features, subject.precision.words, results))
+    check_row(family.name, row_of(family.name, features, subject.precision, results))
+
+
+IN_FLOAT32 = ("to logits, mlps", "keys", "5 all writers", "14 batch", "14 padding")
+
+
+@by_family
+def test_float32_steps_leave_what_the_page_says(family: Family) -> None:
+    """As users run it: what float32 rounding inside a float64 model can be held to anywhere."""
+    bridge = family.bridge()
+    subject = Subject.of(bridge, *random_prompts(bridge, 2, 6), cells=1)
+    if subject.precision.float64_inside or family.dtype != torch.float64:
+        pytest.skip("has no float32 steps between float64 ones")
+    results = list(run_checks(bridge, only=IN_FLOAT32, cells=1, n_prompts=2, n_pos=6))
+    assert [result.name for result in results] == list(IN_FLOAT32)
+    for result in results:
+        assert result.status == "passed", result
+        assert result.allowed == 1e-4
+        assert result.effect > 1e-6
 
 
 @by_family
 def test_equals_raw_hooks_on_the_model_itself(family: Family) -> None:
     """Every kind of sender and of receiver, under both variants."""
+    with as_exact_as_can_be(family):
+        equals_raw_hooks(family)
+
+
+def equals_raw_hooks(family: Family) -> None:
     bridge = family.bridge()
     exp = Experiment(bridge, tokens(3), tokens(4), metric, progress=False)
     raw = RawModel(family.module(), bridge)
@@ -111,7 +144,7 @@ def test_refused_by_name(family: Family) -> None:
     (result,) = run_checks(family.bridge())
     assert result.status == "refused"
     assert REFUSED[family.name] in result.reason
-    check_row(family.name, row_of(family.name, [], "", [result]))
+    check_row(family.name, row_of(family.name, [], None, [result]))
 
 
 @pytest.mark.skipif(writing(), reason="the page is being written, row by row")
