@@ -32,7 +32,9 @@ def float64_throughout() -> Iterator[None]:
         for owner, name in ASKING:
             wider = partial(_wider, getattr(owner, name))
             # A function, so that it is bound as a method.
-            stack.enter_context(mock.patch.object(owner, name, lambda *a, _w=wider, **k: _w(*a, **k)))
+            stack.enter_context(
+                mock.patch.object(owner, name, lambda *a, _w=wider, **k: _w(*a, **k))
+            )
         yield
 
 
