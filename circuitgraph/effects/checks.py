@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from circuitgraph.errors import EffectsError, Problems
 
-__all__ = ["canonical", "cell_dims", "precision", "reading_problem"]
+__all__ = ["PER_PROMPT", "canonical", "cell_dims", "precision", "reading_problem"]
 
 READINGS = ("patched", "clean", "corrupt")
+PER_PROMPT = ("clean", "corrupt", "noise")
+"""Numbers of each prompt, the same in all cells; `noise` may be missing."""
 
 
 def cell_dims(data: xr.Dataset) -> tuple[str, ...]:
@@ -110,7 +112,7 @@ def _check_layout(data: Any, problems: Problems) -> None:
         )
         return
     metric = ("metric",) if "metric" in data["patched"].dims else ()
-    for name in ("clean", "corrupt"):
+    for name in ("clean", "corrupt", *(("noise",) if "noise" in data.data_vars else ())):
         if set(data[name].dims) != {*metric, "prompt"} or len(data[name].dims) != len(metric) + 1:
             problems.add(
                 EffectsError(
@@ -153,12 +155,12 @@ def _variable(
 ) -> tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]:
     """Return one variable or coordinate as dimensions, a fresh array and attributes."""
     variable = data[name].variable
-    if name in READINGS:
+    if name in (*READINGS, "noise"):
         order = [dim for dim in ("metric",) if dim in variable.dims]
         order += [str(dim) for dim in variable.dims if dim not in ("metric", "prompt")]
         variable = variable.transpose(*order, "prompt")
     array = np.array(variable.to_numpy())
-    if name in READINGS and array.dtype not in (np.float32, np.float64):
+    if name in (*READINGS, "noise") and array.dtype not in (np.float32, np.float64):
         if array.dtype.kind in "iu":
             array = array.astype(np.float64)
         elif array.dtype == np.float16:
@@ -184,9 +186,11 @@ def _check_numbers(
     for name, (_, array, _) in variables.items():
         if array.dtype.kind == "f" and bool(np.isinf(array).any()):
             problems.add(EffectsError(f"{name} holds infinite values"))
-        if name in ("clean", "corrupt") and bool(np.isnan(array).any()):
+        if name in PER_PROMPT and bool(np.isnan(array).any()):
             prompt = int(np.isnan(array).any(axis=tuple(range(array.ndim - 1))).argmax())
             problems.add(EffectsError(f"{name} is not a number on prompt {prompt}"))
+        if name == "noise" and bool((array < 0).any()):
+            problems.add(EffectsError("noise must not be negative: it is a size"))
     dims, patched, _ = variables["patched"]
     empty = np.isnan(patched)
     partly = empty.any(axis=-1) & ~empty.all(axis=-1)

@@ -1,5 +1,6 @@
 """Effects from parts: a sweep that was run in pieces, put together and checked while doing so."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from circuitgraph.effects.checks import cell_dims, reading_problem
+from circuitgraph.effects.checks import PER_PROMPT, cell_dims, reading_problem
 from circuitgraph.errors import EffectsError
 
 __all__ = ["fill_in", "join_along"]
@@ -38,7 +39,7 @@ def join_along(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
         if not all(name in part.data_vars for part in parts):
             raise EffectsError(f"cannot join along {dim!r}: only some parts have {name!r}")
         arrays = [part[name] for part in parts]
-        if own_readings and name in ("clean", "corrupt"):
+        if own_readings and name in PER_PROMPT:
             joined[name] = _concatenated([_stretched(array, dim) for array in arrays], dim)
         elif dim in arrays[0].dims:
             joined[name] = _concatenated(arrays, dim)
@@ -123,6 +124,8 @@ def _concatenated(arrays: Sequence[xr.DataArray], dim: str) -> xr.DataArray:
 
 def _common(arrays: Sequence[xr.DataArray], name: str) -> xr.DataArray:
     """Return what all parts share: the first's clean and corrupt, already found to agree."""
+    if name == "noise":
+        return functools.reduce(lambda one, other: one.where(one >= other, other), arrays)
     if name not in ("clean", "corrupt"):
         for number, array in enumerate(arrays, start=1):
             if not array.equals(arrays[0]):

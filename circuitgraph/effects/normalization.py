@@ -38,6 +38,8 @@ def signal_of(data: xr.Dataset) -> Signal:
         array.astype(np.float64).reshape(n_metrics, -1, n_prompts) for array in arrays
     )
     noise = 4 * step * np.maximum(np.abs(patched), np.abs(clean))
+    if "noise" in data:
+        noise = np.maximum(noise, data["noise"].to_numpy().reshape(n_metrics, 1, n_prompts))
     return Signal(patched - clean, (clean - corrupt)[:, 0, :], noise)
 
 
@@ -49,6 +51,8 @@ def _means(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     size, other = (abs(reading.astype(np.float64)).mean("prompt") for reading in readings)
     if bool((abs(clean - corrupt) <= 4 * step * np.maximum(size, other)).any()):
         raise _undefined(clean, corrupt, "equals")
+    if "noise" in data and bool((abs(clean - corrupt) <= data["noise"].mean("prompt")).any()):
+        raise _undefined(clean, corrupt, "equals, but for rounding of the model's logits,")
     return clean, corrupt
 
 

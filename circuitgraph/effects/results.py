@@ -30,8 +30,10 @@ class Effects:
     Args:
         data: A data set with ``patched`` (swept dimensions, then ``prompt``), ``clean`` and
             ``corrupt`` (``prompt``). With several metrics, all three have the dimension ``metric``
-            first. Cells that no valid request fills are NaN. ``data.attrs`` says in plain values
-            what was asked: ``request``, ``variant``, ``mode``, ``metric`` and whatever else.
+            first. Cells that no valid request fills are NaN. ``noise``, shaped like ``clean``, may
+            say how much of the metric is rounding: smaller changes are no effects. ``data.attrs``
+            says in plain values what was asked: ``request``, ``variant``, ``mode``, ``metric`` and
+            whatever else.
 
     Raises:
         EffectsError: What is wrong with the data, all of it at once.

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.compiler import compile as compile_request
@@ -34,7 +34,7 @@ from circuitgraph.experiment.readable import bind_metrics, check_finite, check_r
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.graph import ModelGraph
-from circuitgraph.metrics import Prompts, Readout
+from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
 from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
@@ -153,6 +153,7 @@ class Experiment(Judging):
         self._fast = Fast().prepare(self._setup, self._options)
         self._engines: dict[EngineChoice, Engine] = {Fast(): self._fast}
         self._plans: dict[Any, Plan] = {}
+        self._known_noise: dict[str, Tensor] = {}
         if not allow_no_difference:
             self._check_difference()
 
@@ -197,13 +198,36 @@ class Experiment(Judging):
                     f"{strange[0]}: a metric gives one finite number per prompt"
                 )
         clean, corrupt = self.clean_metric.mean(), self.corrupt_metric.mean()
-        scale = max(abs(clean), abs(corrupt), 1e-12)
-        if abs(clean - corrupt) <= 1e-6 * scale:
+        scale, noise = max(abs(clean), abs(corrupt), 1e-12), float(self._noise(self._fast).mean())
+        if abs(clean - corrupt) <= max(1e-6 * scale, noise):
+            apart = f"{clean:.6g}"
+            if abs(clean - corrupt) > 1e-6 * scale:
+                apart += f" and {corrupt:.6g}, where {noise:.2g} is rounding of the model's logits"
             raise MetricError(
                 f"clean and corrupt prompts measure the same (mean {self._setup.metric.name} "
-                f"{clean:.6g}): effects cannot be normalised; choose corrupt prompts that change "
+                f"{apart}): effects cannot be normalised; choose corrupt prompts that change "
                 "the metric, or pass allow_no_difference=True to work with raw values"
             )
+
+    def _noise(self, engine: Engine) -> Float[Tensor, "value"]:
+        """Return how much of an engine's metrics is rounding, on clean or on corrupt prompts.
+
+        All engines round alike but in half precision, where the reference engine's logits are
+        coarse.
+        """
+        setup = engine.setup
+        alike = self.prompts.dtype.itemsize > 2 or engine.name != "reference"
+        key = "fast" if alike else "reference"
+        own = setup.metric is self._setup.metric
+        if own and key in self._known_noise:
+            return self._known_noise[key]
+        corrupt = None if setup.corrupt_metric is None else rounding(setup.corrupt_metric)
+        asked = replace(setup, metric=rounding(setup.metric), corrupt_metric=corrupt)
+        rough = (self._fast if alike else engine).with_setup(asked)
+        found = torch.maximum(rough.clean_metric, rough.corrupt_metric)
+        if own:
+            self._known_noise[key] = found
+        return found
 
     # -- asking ---------------------------------------------------------------------------------
 
@@ -478,6 +502,7 @@ class Experiment(Judging):
             torch.from_numpy(grid.reshape(*plan.shape, n_metrics * n_prompts)),
             engine.clean_metric,
             engine.corrupt_metric,
+            self._noise(engine),
         )
         names = [part.name for part in setup.metric.parts]
         measured = zip(*([_as_numpy(part) for part in split(run)] for run in runs), strict=True)

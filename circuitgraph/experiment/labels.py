@@ -21,6 +21,7 @@ def labelled(
     grid: Values,
     clean: Values,
     corrupt: Values,
+    noise: Values,
     *,
     engine: str,
     estimate: bool,
@@ -36,6 +37,7 @@ def labelled(
         grid: The metric of every patched run, ``[*axes prompt]``.
         clean: The metric of the clean run, ``[prompt]``.
         corrupt: The metric of the corrupt run, ``[prompt]``.
+        noise: How much of the metric is rounding, ``[prompt]``.
         engine: Which engine ran the plan.
         estimate: Whether it estimates.
         metric: What the metric is called.
@@ -62,6 +64,7 @@ def labelled(
         "patched": ((*dims, "prompt"), grid),
         "clean": (("prompt",), clean),
         "corrupt": (("prompt",), corrupt),
+        "noise": (("prompt",), noise),
     }
     coords = {axis.dim: list(axis.values) for axis in plan.axes}
     return Effects(xr.Dataset(values, coords=coords, attrs=attrs))

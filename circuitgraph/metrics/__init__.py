@@ -15,6 +15,7 @@ from circuitgraph.metrics.answers import (
 from circuitgraph.metrics.base import Metric, Prompts, Unbound
 from circuitgraph.metrics.function import AnyMetric, as_metric
 from circuitgraph.metrics.readout import Readout
+from circuitgraph.metrics.rounding import rounding
 
 __all__ = [
     "Accuracy",
@@ -31,4 +32,5 @@ __all__ = [
     "Readout",
     "Unbound",
     "as_metric",
+    "rounding",
 ]
