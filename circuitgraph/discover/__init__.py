@@ -5,7 +5,9 @@ What is chosen is a `Circuit`; whether it answers, the room `evaluation` says. T
 and runs nothing itself: it asks an experiment. It knows nothing of files or drawing.
 """
 
-from circuitgraph.discover.cutting import cut
+from circuitgraph.circuit.cutting import cut
+from circuitgraph.discover.acdc import acdc
 from circuitgraph.discover.resampling import Stability, stability
+from circuitgraph.discover.search import Search
 
-__all__ = ["Stability", "cut", "stability"]
+__all__ = ["Search", "Stability", "acdc", "cut", "stability"]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.from_effects import cells_of_edges
-from circuitgraph.discover.cutting import How, check_cut, chosen, cut
-from circuitgraph.discover.scores import EdgeScores, Sign, scores_of
+from circuitgraph.circuit.cutting import How, check_cut, chosen, cut
+from circuitgraph.circuit.scores import EdgeScores, Sign, scores_of
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from circuitgraph.circuit import Circuit
-from circuitgraph.discover.cutting import How, check_cut, chosen
-from circuitgraph.discover.scores import Sign, scores_of
+from circuitgraph.circuit.cutting import How, check_cut, chosen
+from circuitgraph.circuit.scores import Sign, scores_of
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.judge import Judge

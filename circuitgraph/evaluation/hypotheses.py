@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from circuitgraph.circuit import Circuit
 from circuitgraph.errors import CircuitError
-from circuitgraph.evaluation.edge_masks import Mask
+from circuitgraph.circuit.masks import Mask
 from circuitgraph.evaluation.evaluation import whole_number
 from circuitgraph.evaluation.judge import Judge
 from circuitgraph.evaluation.random_circuits import random_circuit, random_way

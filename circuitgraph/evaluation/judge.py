@@ -7,13 +7,15 @@ everything in the circuit give, and takes circuits as rows of 0 and 1.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError, MetricError
-from circuitgraph.evaluation.edge_masks import EdgeMasks, Mask
+from circuitgraph.circuit.masks import EdgeMasks, Mask
+from circuitgraph.nodes import Edge
 from circuitgraph.plan import Source
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ class Judge:
     Args:
         experiment: The model, prompts and metric.
         source: Where edges outside the circuit take their value from.
+        metric: What is measured; the experiment's own metric by default.
     """
 
     experiment: "Experiment"
     source: Source = "corrupt"
+    metric: Any = None
 
     def __post_init__(self) -> None:
         allowed = ("corrupt", "zero", "mean", "mean-position")
@@ -54,12 +58,15 @@ class Judge:
     @cached_property
     def clean(self) -> Floats:
         """The metric with the whole model, ``[prompt]``."""
-        return self.experiment.clean_metric
+        if self.metric is None:
+            return self.experiment.clean_metric
+        found: Floats = self._measured("embed -> logits").data["clean"].to_numpy()
+        return found
 
     @cached_property
     def empty(self) -> Floats:
         """The metric with no edge in the circuit, ``[prompt]``; the corrupt run, for its source."""
-        if self.source == "corrupt":
+        if self.source == "corrupt" and self.metric is None:
             return self.experiment.corrupt_metric
         nothing = np.zeros((1, len(self.masks.edges)), dtype=bool)
         found: Floats = self.values(nothing)[0]
@@ -104,8 +111,19 @@ class Judge:
             if not outside:
                 found.append(self.clean)
                 continue
-            effects = self.experiment.patch(
-                outside, variant="single-pass", mode="replace", source=self.source
-            )
-            found.append(effects.data["patched"].to_numpy())
+            found.append(self._measured(outside).data["patched"].to_numpy())
         return np.array(found)
+
+    def _measured(self, request: str | list[Edge]) -> Effects:
+        """Return the effects of patching some edges together, by the judge's metric."""
+        exp, way = self.experiment, ("single-pass", "replace")
+        if self.metric is None:
+            return exp.patch(request, *way, source=self.source)
+        return exp.patch_metrics(request, {"m": self.metric}, *way, source=self.source)["m"]
+
+    @cached_property
+    def metric_name(self) -> str:
+        """What the metric is called."""
+        if self.metric is None:
+            return self.experiment.metric_name
+        return str(self._measured("embed -> logits").attrs["metric"])

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitgraph.errors import CircuitError
-from circuitgraph.evaluation.edge_masks import EdgeMasks, Mask
+from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.nodes import Embed, Logits
 
 __all__ = ["random_circuit", "random_way"]

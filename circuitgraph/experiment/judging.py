@@ -8,8 +8,8 @@ from circuitgraph.plan import Source
 
 if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit
-    from circuitgraph.discover.cutting import How
-    from circuitgraph.discover.scores import Sign
+    from circuitgraph.circuit.cutting import How
+    from circuitgraph.circuit.scores import Sign
     from circuitgraph.effects import Effects
     from circuitgraph.evaluation import (
         CircuitTests,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import circuitgraph as cg
 from circuitgraph.circuit import Circuit
 from circuitgraph.discover import cut
-from circuitgraph.discover.cutting import CutWarning
+from circuitgraph.circuit.cutting import CutWarning
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape

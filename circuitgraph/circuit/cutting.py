@@ -7,8 +7,9 @@ from typing import Literal, assert_never, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitgraph.circuit import Circuit, Weight
-from circuitgraph.discover.scores import EdgeScores, Sign, scores_of
+from circuitgraph.circuit.circuit import Circuit
+from circuitgraph.circuit.scores import EdgeScores, Sign, scores_of
+from circuitgraph.circuit.weights import Weight
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError, Problems
 from circuitgraph.nodes import Embed, Logits

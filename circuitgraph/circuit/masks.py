@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitgraph.circuit import Circuit
+from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge, Embed, Logits, Node

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitgraph.circuit import Circuit
+from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.circuit.from_effects import scored_edges
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
