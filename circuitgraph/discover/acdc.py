@@ -1,13 +1,13 @@
 """Automatic circuit discovery (ACDC, Conmy et al. 2023, arXiv:2304.14997), exactly and in batches.
 
-All edges are in. From the logits backwards, each receiver's senders are tested one by one: this edge
-is patched too, with all that were removed before (mode ``replace``); if the metric moves by less
-than the threshold, it stays removed. What each test finds depends on all before it, so the outcome
-depends on the order, which is stated.
+All edges are in. From the logits backwards, each receiver's senders are tested one by one: this
+edge is patched too, with all that were removed before (mode ``replace``); if the metric moves by
+less than the threshold, it stays removed. What each test finds depends on all before it, so the
+outcome depends on the order, which is stated.
 
 Sequential is not one by one. The next candidates are run as rows of one batch, "the first of them
 removed", "the first two", ...: each row is the test that comes next as long as all before it were
-removed. The first edge that is kept makes the later rows void, and the batch starts again behind it.
+removed. The first edge that is kept makes the later rows void, and the batch starts again there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import circuitgraph
 from circuitgraph.circuit import Circuit, Weight
+from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.discover.search import Search
 from circuitgraph.errors import CircuitError
-from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.evaluation.judge import Judge
 from circuitgraph.nodes import Edge, Logits, Node, Port
 

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from circuitgraph.circuit import Circuit
-from circuitgraph.circuit.from_effects import cells_of_edges
 from circuitgraph.circuit.cutting import How, check_cut, chosen, cut
+from circuitgraph.circuit.from_effects import cells_of_edges
 from circuitgraph.circuit.scores import EdgeScores, Sign, scores_of
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
@@ -18,8 +17,8 @@ class Search:
     Args:
         circuit: What was found. It knows every edge that was tested or dropped; ``attrs`` say how:
             method, threshold, order, the prompts' fingerprint, cost, versions.
-        steps: A row for each test, in the order tested: ``edge``, ``before`` and ``after`` (the mean
-            metric), ``kept``. Edges that were dropped without a test are in ``circuit.known`` alone.
+        steps: A row for each test, in the order tested: ``edge``, ``before`` and ``after`` (the
+            mean metric), ``kept``. Edges dropped without a test are in ``circuit.known`` alone.
         cost: What was counted: tests, circuits or requests run.
     """
 
@@ -37,8 +36,8 @@ class Search:
         cost = ", ".join(f"{count:,} {name}" for name, count in self.cost.items())
         untested = len(self.circuit.known) - self.steps["edge"].nunique()
         return (
-            f"{head}\n  {len(self.steps):,} tests, {kept:,} kept; {untested:,} edges dropped without "
-            f"one\n  cost: {cost or 'not counted'}"
+            f"{head}\n  {len(self.steps):,} tests, {kept:,} kept; {untested:,} edges dropped "
+            f"without one\n  cost: {cost or 'not counted'}"
         )
 
     def _repr_html_(self) -> str:

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from circuitgraph.circuit import Circuit
-from circuitgraph.errors import CircuitError
 from circuitgraph.circuit.masks import Mask
+from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.evaluation import whole_number
 from circuitgraph.evaluation.judge import Judge
 from circuitgraph.evaluation.random_circuits import random_circuit, random_way

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError, MetricError
-from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.nodes import Edge
 from circuitgraph.plan import Source
 

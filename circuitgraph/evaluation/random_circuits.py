@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitgraph.errors import CircuitError
 from circuitgraph.circuit.masks import EdgeMasks, Mask
+from circuitgraph.errors import CircuitError
 from circuitgraph.nodes import Embed, Logits
 
 __all__ = ["random_circuit", "random_way"]

@@ -170,6 +170,12 @@ class Experiment(Judging):
         return str(self._setup.metric.name)
 
     @property
+    def metric_position(self) -> Int[Tensor, "prompt"] | None:
+        """The one position per prompt whose logits the metric reads; None where it reads others."""
+        read = self._setup.metric.read
+        return None if read is None else read.clone()
+
+    @property
     def dtype(self) -> str:
         """The type that the model computes in, such as ``float32``."""
         return str(self.prompts.dtype).removeprefix("torch.")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import circuitgraph as cg
 from circuitgraph.circuit import Circuit
-from circuitgraph.discover import cut
 from circuitgraph.circuit.cutting import CutWarning
+from circuitgraph.discover import cut
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape

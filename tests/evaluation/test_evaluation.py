@@ -5,8 +5,8 @@ import pytest
 
 import circuitgraph as cg
 from circuitgraph.circuit import Circuit
-from circuitgraph.errors import CircuitError, MetricError
 from circuitgraph.circuit.masks import EdgeMasks
+from circuitgraph.errors import CircuitError, MetricError
 from circuitgraph.evaluation.random_circuits import random_circuit, random_way
 from tests.models import tiny_attn_only, tiny_gpt2, tiny_qwen2
 from tests.oracles.circuits import plain_edge, run_circuit
