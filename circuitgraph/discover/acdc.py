@@ -85,7 +85,8 @@ def acdc(
     rises = metric is None
 
     def measure(rows: Mask) -> NDArray[np.float64]:
-        return judge.values(rows).mean(axis=-1)
+        means: NDArray[np.float64] = judge.values(rows).mean(axis=-1)
+        return means
 
     found = prune_by_tests(judge.masks, inside, candidates, measure, float(threshold), rises=rises)
     return _as_search(experiment, judge, found, float(threshold), order, start)

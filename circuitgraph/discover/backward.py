@@ -116,7 +116,7 @@ def backward(
                 sweeps += 1
                 asked += _answers(effects, port, at, place, threshold)
         tested += asked
-        chosen = _stands_out(tested, significant, alpha)[-len(asked) :] if asked else []
+        chosen = _stands_out(tested, significant, alpha)[len(tested) - len(asked) :]
         level = []
         for one in (one for one, kept in zip(asked, chosen, strict=True) if kept):
             key = (one.edge.sender, one.at)

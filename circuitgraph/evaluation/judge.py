@@ -116,10 +116,11 @@ class Judge:
 
     def _measured(self, request: str | list[Edge]) -> Effects:
         """Return the effects of patching some edges together, by the judge's metric."""
-        exp, way = self.experiment, ("single-pass", "replace")
+        exp, source = self.experiment, self.source
         if self.metric is None:
-            return exp.patch(request, *way, source=self.source)
-        return exp.patch_metrics(request, {"m": self.metric}, *way, source=self.source)["m"]
+            return exp.patch(request, "single-pass", "replace", source=source)
+        metrics = {"m": self.metric}
+        return exp.patch_metrics(request, metrics, "single-pass", "replace", source=source)["m"]
 
     @cached_property
     def metric_name(self) -> str:
