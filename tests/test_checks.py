@@ -13,6 +13,7 @@ from circuitgraph.checks.subject import Subject
 from circuitgraph.compiler import compile as compile_request
 from circuitgraph.engines.fast import FastEngine
 from circuitgraph.errors import ModelError, PromptError, RequestError
+from circuitgraph.lens.backend import backend_of
 from tests.models import tiny_attn_only, tiny_gpt2, tiny_llama
 
 
@@ -130,7 +131,7 @@ class TestPrecision:
     @pytest.mark.parametrize(("make", "exact"), [(tiny_gpt2, True), (tiny_llama, False)])
     def test_is_found_on_the_model_itself(self, make, exact):
         bridge = make().bridge
-        found = measure_precision(bridge, random_prompts(bridge)[0])
+        found = measure_precision(backend_of(bridge), random_prompts(bridge)[0])
         assert found.float64_inside is exact
         assert found.allowed == (1e-9 if exact else 1e-4)
 

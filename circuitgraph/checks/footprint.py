@@ -34,9 +34,7 @@ class Footprint:
         return cls(
             weights=tuple(_checksums(model)),
             hooks=tuple(
-                (name, len(point.fwd_hooks) + len(point.bwd_hooks))
-                for name, point in model.hook_dict.items()
-                if point.fwd_hooks or point.bwd_hooks
+                (name, number) for name, module in modules if (number := _count_hooks(module))
             ),
             forwards=tuple(name for name, module in modules if "forward" in vars(module)),
             training=tuple(name for name, module in modules if module.training),
@@ -56,6 +54,11 @@ class Footprint:
                 yield f"{what} at {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
         if self.random_state != after.random_state:
             yield "torch's global random state moved"
+
+
+def _count_hooks(module: Any) -> int:
+    held = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return sum(map(len, held))
 
 
 def _checksums(model: Any) -> Iterator[tuple[str, int]]:

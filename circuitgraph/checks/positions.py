@@ -122,7 +122,7 @@ def order(subject: Subject) -> Iterator[Found]:
 def padding(subject: Subject) -> Iterator[Found]:
     """14: right padding changes nothing."""
     setup, engine = subject.setup, subject.answering
-    context = int(getattr(subject.model.cfg, "n_ctx", 0) or 0)
+    context = subject.backend.limits.n_ctx
     if context and setup.n_pos + PADDING > context:
         raise LeftOut("the prompts are as long as the model takes")
     if not engine.traits.causal:
@@ -144,7 +144,7 @@ def padding(subject: Subject) -> Iterator[Found]:
 
 def untouched(subject: Subject) -> Iterator[Found]:
     """The model is left as it was: its weights, hooks, modes, and what it computes."""
-    after = Footprint.of(subject.model)
+    after = Footprint.of(subject.backend.model)
     changes = list(subject.before.changes(after))
     yield Fact("; ".join(changes), holds=not changes)
     again = every_logit(subject.logits(subject.setup.clean))

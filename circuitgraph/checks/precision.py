@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuitgraph.lens.bridge.names import value_name
+from circuitgraph.lens.backend import Backend
 from circuitgraph.nodes import Embed
 
 __all__ = ["Precision", "measure_precision"]
@@ -60,13 +60,13 @@ class Precision:
         return name if inside else f"{name}, float32 inside"
 
 
-def measure_precision(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Precision:
+def measure_precision(backend: Backend, tokens: Int[Tensor, "prompt pos"]) -> Precision:
     """Return how exactly a model computes, found by trying it out; costs three forward passes.
 
     A change of the embedding's write that float64 holds and float32 does not must come out at the
     logits in proportion, as a larger one does.
     """
-    dtype = next(model.parameters()).dtype
+    dtype = backend.limits.dtype
     if dtype != torch.float64:
         return Precision(dtype, float64_inside=False)
 
@@ -75,9 +75,8 @@ def measure_precision(model: Any, tokens: Int[Tensor, "prompt pos"]) -> Precisio
             ramp = torch.linspace(-1, 1, value.shape[-1], dtype=value.dtype, device=value.device)
             return value + step * value.std() * ramp
 
-        with torch.no_grad(), model.hooks(fwd_hooks=[(value_name(model, Embed()), nudge)]):
-            found: Tensor = model(tokens, return_type="logits")
-        return found
+        with backend.hooks([(backend.write_site(Embed()), nudge)]):
+            return backend.logits(tokens)
 
     plain = logits(0.0)
     small, tiny = ((logits(step) - plain) / step for step in (SMALL, TINY))

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.errors import PromptError
+from circuitgraph.lens.backend import Backend, backend_of
 from circuitgraph.metrics import LogitDiff
 
 __all__ = ["random_prompts", "telling_metric"]
@@ -21,7 +22,7 @@ def random_prompts(
     drawn. Prompts are cut to the longest that the model takes.
 
     Args:
-        model: A ``TransformerBridge``.
+        model: Anything that an `Experiment` takes.
         n_prompts: How many pairs.
         n_pos: Their length.
         seed: Which ones; the global random state is left alone.
@@ -34,13 +35,13 @@ def random_prompts(
         >>> (clean == corrupt).sum(dim=1)  # doctest: +SKIP
         tensor([1, 1])
     """
-    context = int(getattr(model.cfg, "n_ctx", 0) or n_pos)
-    n_pos = min(n_pos, context)
+    backend = backend_of(model)
+    n_pos = min(n_pos, backend.limits.n_ctx or n_pos)
     if n_prompts < 1 or n_pos < 2:
         raise PromptError(
             f"checks need at least one prompt of at least two tokens, got {n_prompts} of {n_pos}"
         )
-    words = _words(model)
+    words = _words(backend)
     if len(words) < 3:
         raise PromptError(f"checks need at least three tokens to choose from, got {len(words)}")
     generator = torch.Generator().manual_seed(seed)
@@ -49,17 +50,17 @@ def random_prompts(
     step = torch.randint(1, len(words), shape, generator=generator)
     step[:, 0] = 0
     pair = [words[clean], words[(clean + step) % len(words)]]
-    first = getattr(getattr(model, "tokenizer", None), "bos_token_id", None)
+    first = getattr(backend.tokenizer, "bos_token_id", None)
     if first is not None:
         for tokens in pair:
             tokens[:, 0] = int(first)
     return pair[0], pair[1]
 
 
-def _words(model: Any) -> Int[Tensor, " token"]:
+def _words(backend: Backend) -> Int[Tensor, " token"]:
     """Return the tokens that stand for something: of the vocabulary, those that are not special."""
-    tokenizer = getattr(model, "tokenizer", None)
-    n_tokens = int(model.cfg.d_vocab)
+    tokenizer = backend.tokenizer
+    n_tokens = backend.limits.d_vocab
     if tokenizer is None:
         return torch.arange(n_tokens)
     keep = torch.zeros(n_tokens, dtype=torch.bool)

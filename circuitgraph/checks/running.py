@@ -11,6 +11,7 @@ from circuitgraph.checks.results import Differs, Fact, Found, LeftOut, Result, S
 from circuitgraph.checks.subject import Subject
 from circuitgraph.errors import CircuitGraphError, ModelError, RequestError, UnsupportedError
 from circuitgraph.experiment.prompts import PromptsGiven
+from circuitgraph.lens.backend import backend_of
 
 __all__ = ["CHECKS", "Check", "checks_named", "run_checks"]
 
@@ -107,7 +108,7 @@ def run_checks(
     float64, 1e-4 in float32 and where a float64 model takes norms or softmaxes in float32.
 
     Args:
-        model: A TransformerLens ``TransformerBridge`` in eval mode.
+        model: Anything that an `Experiment` takes.
         clean: Prompts to use, as an `Experiment` takes them; random tokens by default.
         corrupt: The prompts beside them, aligned token for token.
         only: Names of the checks to run, as in `CHECKS`; all by default.
@@ -139,7 +140,7 @@ def run_checks(
         if clean is None or corrupt is None:
             clean, corrupt = random_prompts(model, n_prompts, n_pos, seed)
         if cells is None:
-            cells = 1 if sum(weight.numel() for weight in model.parameters()) > LARGE else 6
+            cells = 1 if backend_of(model).n_parameters > LARGE else 6
         subject = Subject.of(model, clean, corrupt, cells)
     except (ModelError, UnsupportedError) as error:
         about = "what the model is made of can be patched exactly"

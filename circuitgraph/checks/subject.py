@@ -21,12 +21,12 @@ from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.errors import Problems
 from circuitgraph.experiment.prompts import (
     PromptsGiven,
-    check_model,
-    d_vocab_out,
+    find_backend,
     position_table,
     read_prompts,
 )
 from circuitgraph.graph import ModelGraph
+from circuitgraph.lens.backend import Backend
 from circuitgraph.metrics import AnyMetric, Prompts, Readout
 from circuitgraph.plan import Plan, ReplaceSenders
 from circuitgraph.request import Mode, Variant
@@ -63,41 +63,42 @@ class Subject:
             CircuitGraphError: Model or prompts are not such as an `Experiment` takes.
         """
         problems = Problems()
-        if not check_model(model, problems):
+        backend = find_backend(model, problems)
+        if backend is None:
             problems.raise_if_any("cannot check the model")
-        graph = ModelGraph.from_model(model)
-        pair = read_prompts(model, clean, corrupt, None, problems)
+            raise AssertionError("unreachable")
+        graph = ModelGraph(backend.shape)
+        pair = read_prompts(backend, clean, corrupt, None, problems)
         problems.raise_if_any("cannot check the model")
         assert pair is not None
-        before = Footprint.of(model)
+        before = Footprint.of(backend.model)
         n_prompts = len(pair.clean)
         spread = torch.arange(n_prompts) % pair.lengths.clamp_max(2)
         named = {"a": spread, "b": pair.lengths - 1 - spread % 2}
         table = position_table(pair, named, {"b": spread}, problems)
         problems.raise_if_any("cannot check the model")
-        with torch.no_grad():
-            runs = [model(tokens, return_type="logits") for tokens in (pair.clean, pair.corrupt)]
+        runs = [backend.logits(tokens) for tokens in (pair.clean, pair.corrupt)]
         prompts = Prompts(
             n_prompts=n_prompts,
             n_pos=table.n_pos,
-            d_vocab=d_vocab_out(model),
+            d_vocab=backend.limits.d_vocab_out,
             positions=table.clean,
             lengths=pair.lengths,
             device=pair.clean.device,
-            dtype=next(model.parameters()).dtype,
+            dtype=backend.limits.dtype,
             n_heads=graph.shape.n_heads,
         )
         metric = telling_metric(runs[0], runs[1], pair.lengths).bind(prompts)
-        setup = Setup(model, graph, pair.clean, pair.corrupt, Readout((metric,), prompts), table)
+        setup = Setup(backend, graph, pair.clean, pair.corrupt, Readout((metric,), prompts), table)
         everything = Readout((AnyMetric(every_logit),), prompts)
-        return cls(setup, everything, measure_precision(model, pair.clean), cells, before)
+        return cls(setup, everything, measure_precision(backend, pair.clean), cells, before)
 
     # -- the model ------------------------------------------------------------------------------
 
     @property
-    def model(self) -> Any:
-        """The bridge."""
-        return self.setup.model
+    def backend(self) -> Backend:
+        """The model, as engines see it."""
+        return self.setup.backend
 
     @property
     def brief(self) -> bool:
@@ -131,9 +132,7 @@ class Subject:
 
     def logits(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
         """Return the logits of the model as it is."""
-        with torch.no_grad():
-            found: Tensor = self.model(tokens, return_type="logits")
-        return found
+        return self.backend.logits(tokens)
 
     # -- what it measures -----------------------------------------------------------------------
 

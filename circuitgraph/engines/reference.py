@@ -1,8 +1,8 @@
 """The reference engine: a plan, op by op, with ordinary hooks, one request at a time.
 
 It is slow and meant to be obvious: whatever the fast engine does must give these numbers. Every
-hook of a pass must fire exactly once, and none stays behind, since hooks live only inside
-TransformerLens' own ``with model.hooks(...)``. No recorded tensor is ever changed.
+hook of a pass must fire exactly once, and none stays behind, since hooks live only inside a
+``with backend.hooks(...)``. No recorded tensor is ever changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +19,8 @@ from circuitgraph.engines.engine import MeasuredCells
 from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
 from circuitgraph.errors import HookError
-from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.bridge.hooks import HookSite, find_hook, unseen
-from circuitgraph.lens.bridge.names import point_name, value_name
-from circuitgraph.lens.record import BlockCall, record
+from circuitgraph.lens.record import BlockCall
+from circuitgraph.lens.sites import HookSite, unseen
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
 from circuitgraph.plan import (
@@ -68,9 +66,9 @@ class ReferenceEngine:
         """Prepare to run plans on an experiment; nothing is run yet."""
         self.setup = setup
         self.graph = setup.graph
-        self.blocks = Blocks(setup.model)
+        self.blocks = setup.backend
         self.sites = {
-            metric.hook: find_hook(setup.model, metric.hook) for metric in setup.metric.activations
+            metric.hook: self.blocks.find_hook(metric.hook) for metric in setup.metric.activations
         }
         self.forward_passes = 0
         self._inside = False
@@ -137,7 +135,9 @@ class ReferenceEngine:
     @cached_property
     def clean(self) -> Kept:
         """Every write and every port of the clean run."""
-        self.calls = [layer.call for layer in record(self.setup.model, self.setup.clean[:]).layers]
+        self.calls = [
+            layer.call for layer in self.blocks.record(self.setup.clean[:], fields=()).layers
+        ]
         return self.one_pass(self.setup.clean, {}, {}, self.graph.ports, self.graph.writers)
 
     @cached_property
@@ -266,7 +266,7 @@ class ReferenceEngine:
     ) -> Kept:
         """Run the model once with writes and ports set, and keep what is wanted."""
         kept, live = Kept(), {}
-        hooks: list[tuple[str, Callable[..., Tensor | None]]] = []
+        hooks: list[tuple[HookSite, Callable[..., Tensor | None]]] = []
 
         def see(port: Port) -> Callable[..., None]:
             def hook(resid: Tensor, hook: Any) -> None:
@@ -275,7 +275,7 @@ class ReferenceEngine:
             return hook
 
         hooks += [
-            (value_name(self.setup.model, node), _edit_hook(edit))
+            (self.blocks.write_site(node), _edit_hook(edit))
             for node, edit in writes.items()
             if isinstance(node, Embed | MLP)
         ]
@@ -283,36 +283,33 @@ class ReferenceEngine:
             heads = {node: edit for node, edit in writes.items() if _in_layer(node, layer)}
             patched = {port: read for port, read in ports.items() if _in_layer(port.node, layer)}
             if heads or patched:
-                name = value_name(self.setup.model, Head(layer, 0))
-                hooks.append((name, self.heads_hook(heads, patched, live)))
+                site = self.blocks.write_site(Head(layer, 0))
+                hooks.append((site, self.heads_hook(heads, patched, live)))
         for port in {*keep_ports, *ports}:
-            hooks.append((point_name(self.setup.model, port, self.graph.shape.parallel), see(port)))
+            hooks.append((self.blocks.port_site(port), see(port)))
         for port, read in ports.items():
             if isinstance(port.node, MLP):
-                hooks.append(
-                    (value_name(self.setup.model, port.node), self.mlp_hook(port, read, live))
-                )
+                hooks.append((self.blocks.write_site(port.node), self.mlp_hook(port, read, live)))
             if isinstance(port.node, Logits):
-                name = point_name(self.setup.model, port, self.graph.shape.parallel)
-                hooks.append((name, _edit_hook(read)))
+                hooks.append((self.blocks.port_site(port), _edit_hook(read)))
         hooks += [
-            (value_name(self.setup.model, node), self.keep_hook(node, kept)) for node in keep_writes
+            (self.blocks.write_site(node), self.keep_hook(node, kept)) for node in keep_writes
         ]
 
         fired = [0] * len(hooks)
         counted = [
-            (name, self.counted(number, hook, fired, tokens.shape))
-            for number, (name, hook) in enumerate(hooks)
+            (site, self.counted(number, hook, fired, tokens.shape))
+            for number, (site, hook) in enumerate(hooks)
         ]
         shape = tokens.shape
-        seeing = [(s.name, self.seeing(name, s, kept, shape)) for name, s in self.sites.items()]
-        with torch.no_grad(), self.setup.model.hooks(fwd_hooks=counted + seeing):
-            kept.logits = self.setup.model(tokens, return_type="logits")
+        seeing = [(s, self.seeing(name, s, kept, shape)) for name, s in self.sites.items()]
+        with self.blocks.hooks(counted + seeing):
+            kept.logits = self.blocks.logits(tokens)
         self.forward_passes += 1
-        for times, (name, _) in zip(fired, hooks, strict=True):
+        for times, (site, _) in zip(fired, hooks, strict=True):
             if times != 1:
                 raise HookError(
-                    f"the hook at {name} fired {times} times in one pass instead of once: "
+                    f"the hook at {site.name} fired {times} times in one pass instead of once: "
                     "this model cannot be patched there"
                 )
         kept.ports = {port: live[port] for port in keep_ports}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from circuitgraph.errors import RequestError
 from circuitgraph.graph import ModelGraph
+from circuitgraph.lens.backend import Backend, backend_of
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Writer
 from circuitgraph.request import EachPosition, Positions
@@ -114,7 +116,7 @@ class Setup:
     """One experiment, as the engines see it.
 
     Args:
-        model: The `TransformerBridge`.
+        model: The model, or its back end.
         graph: Its graph.
         clean: Clean tokens, right-padded.
         corrupt: Corrupt tokens of the same shape.
@@ -138,6 +140,12 @@ class Setup:
     dataset: Int[Tensor, "sample sample_pos"] | None = None
     dataset_lengths: Int[Tensor, "sample"] | None = None
     corrupt_metric: Readout | None = None
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The model as engines see it."""
+        found: Backend = backend_of(self.model)
+        return found
 
     @property
     def samples(self) -> tuple[Int[Tensor, "sample sample_pos"], Int[Tensor, "sample"] | None]:

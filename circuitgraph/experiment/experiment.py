@@ -24,8 +24,7 @@ from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
     PromptsGiven,
-    check_model,
-    d_vocab_out,
+    find_backend,
     position_table,
     prompts_fingerprint,
     read_prompts,
@@ -60,7 +59,8 @@ class Experiment(Judging):
     """A model, aligned clean and corrupt prompts, and a metric.
 
     Args:
-        model: A TransformerLens ``TransformerBridge`` in eval mode; see `circuitgraph.load_model`.
+        model: A TransformerLens ``TransformerBridge`` or an ``AutoModelForCausalLM`` of Hugging
+            Face, in eval mode; see `circuitgraph.load_model`.
         clean: Prompts that are run and measured: tokens ``[prompt, pos]``, padded on the right, or
             a list of strings.
         corrupt: Prompts that supply the patched values, aligned with ``clean`` token for token.
@@ -71,6 +71,7 @@ class Experiment(Judging):
         corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere; there
             values are taken, and there a metric reads the corrupt run.
         lengths: Real length of each prompt, where tokens are padded.
+        tokenizer: Turns text into tokens, where the model has no tokenizer of its own.
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
             fraction of what is free on the device. Prompts whose recordings would take more than a
             quarter of it are run in parts, each recorded anew for every request.
@@ -105,16 +106,19 @@ class Experiment(Judging):
         *,
         corrupt_positions: PositionsGiven | None = None,
         lengths: Int[Tensor, "prompt"] | Sequence[int] | None = None,
+        tokenizer: Any = None,
         memory_budget: str | int | None = None,
         self_check: bool = True,
         allow_no_difference: bool = False,
         progress: bool | None = None,
     ) -> None:
         problems = Problems()
-        if not check_model(model, problems):
+        backend = find_backend(model, problems, tokenizer)
+        if backend is None:
             problems.raise_if_any("cannot make an experiment")
-        self.graph = ModelGraph.from_model(model)
-        pair = read_prompts(model, clean, corrupt, lengths, problems)
+            raise AssertionError("unreachable")
+        self.graph = ModelGraph(backend.shape)
+        pair = read_prompts(backend, clean, corrupt, lengths, problems)
         if pair is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
@@ -126,13 +130,13 @@ class Experiment(Judging):
         prompts = Prompts(
             n_prompts=table.n_prompts,
             n_pos=table.n_pos,
-            d_vocab=d_vocab_out(model),
+            d_vocab=backend.limits.d_vocab_out,
             positions=table.clean,
             lengths=pair.lengths,
-            tokenizer=getattr(model, "tokenizer", None),
+            tokenizer=backend.tokenizer,
             device=pair.clean.device,
-            dtype=next(model.parameters()).dtype,
-            hooks=frozenset(model.hook_dict),
+            dtype=backend.limits.dtype,
+            hooks=backend.hook_names,
             n_heads=self.graph.shape.n_heads,
         )
         self.prompts = prompts
@@ -140,7 +144,7 @@ class Experiment(Judging):
         readout, in_corrupt = self._bound({"metric": metric}, problems, "cannot make an experiment")
         self.model = model
         self._setup = Setup(
-            model,
+            backend,
             self.graph,
             pair.clean,
             pair.corrupt,
@@ -479,11 +483,12 @@ class Experiment(Judging):
         dataset: Int[Tensor, "sample pos"] | None,
     ) -> None:
         """Raise where a plan, what is measured and what is patched in do not fit together."""
-        d_vocab = int(self.model.cfg.d_vocab)
-        n_ctx = int(getattr(self.model.cfg, "n_ctx", 0) or 0)
-        n_pos = self._setup.n_pos
-        check_values(plan, values, dataset, n_pos=n_pos, d_vocab=d_vocab, n_ctx=n_ctx)
-        check_readable(plan, readout, self.model)
+        n_pos, backend = self._setup.n_pos, self._setup.backend
+        limits = backend.limits
+        check_values(
+            plan, values, dataset, n_pos=n_pos, d_vocab=limits.d_vocab, n_ctx=limits.n_ctx
+        )
+        check_readable(plan, readout, backend)
 
     def _engine(self, choice: EngineChoice) -> Engine:
         """Return an engine on this experiment; it is kept with its recordings."""
@@ -519,7 +524,8 @@ class Experiment(Judging):
                 engine=engine.name,
                 estimate=choice.is_estimate,
                 metric=metric,
-                model=self.model,
+                model=setup.backend.name,
+                dtype=str(setup.backend.limits.dtype).removeprefix("torch."),
                 shape=self.graph.shape,
                 prompts=self.fingerprint,
             )

@@ -26,7 +26,8 @@ def labelled(
     engine: str,
     estimate: bool,
     metric: str,
-    model: Any,
+    model: str,
+    dtype: str,
     shape: ModelShape,
     prompts: str,
 ) -> Effects:
@@ -41,7 +42,8 @@ def labelled(
         engine: Which engine ran the plan.
         estimate: Whether it estimates.
         metric: What the metric is called.
-        model: The model, for its name.
+        model: What the model is called.
+        dtype: What its weights are held in.
         shape: Its shape.
         prompts: The prompts' fingerprint.
     """
@@ -53,8 +55,8 @@ def labelled(
         "engine": engine,
         "metric": metric,
         **({"estimate": True} if estimate else {}),
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-        "model": str(getattr(model.cfg, "model_name", "") or type(model).__name__),
+        "dtype": dtype,
+        "model": model,
         "shape": json.dumps(asdict(shape)),
         "n_prompts": len(clean),
         "prompts": prompts,

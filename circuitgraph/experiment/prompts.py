@@ -11,12 +11,12 @@ from torch import Tensor
 
 from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.errors import ModelError, Problems, PromptError
+from circuitgraph.lens.backend import Backend, backend_of
 from circuitgraph.request.sites import POSITION_NAME
 
 __all__ = [
     "PromptPair",
-    "check_model",
-    "d_vocab_out",
+    "find_backend",
     "position_table",
     "prompts_fingerprint",
     "read_prompts",
@@ -35,48 +35,29 @@ class PromptPair:
     lengths: Int[Tensor, "prompt"]
 
 
-def check_model(model: Any, problems: Problems) -> bool:
-    """Check that a model is in the state that patching needs; return whether it is one at all."""
-    if not hasattr(model, "blocks") or not hasattr(model, "hooks"):
-        problems.add(
-            ModelError(
-                f"{type(model).__name__} is no TransformerBridge: load a model with "
-                "cg.load_model(name) or TransformerBridge.boot_transformers(name)"
-            )
-        )
-        return False
-    if getattr(model, "training", False):
-        problems.add(
-            ModelError(
-                "the model is in training mode, so dropout would make every run different: "
-                "call model.eval()"
-            )
-        )
-    # Some bridges mirror hook points with permanent hooks of their own.
-    left = [
-        name
-        for name, point in getattr(model, "hook_dict", {}).items()
-        if any(not handle.is_permanent for handle in getattr(point, "fwd_hooks", ()))
-    ]
-    if left:
-        problems.add(
-            ModelError(
-                f"hooks were left on the model at {', '.join(sorted(left)[:3])}"
-                f"{' and others' if len(left) > 3 else ''}; they would act on every run: "
-                "call model.reset_hooks()"
-            )
-        )
-    return True
+def find_backend(model: Any, problems: Problems, tokenizer: Any = None) -> Backend | None:
+    """Return the back end of a model, noting what keeps it from being patched as it stands.
 
+    Args:
+        model: What a user calls a model.
+        problems: Where problems are noted.
+        tokenizer: In place of the model's own.
 
-def d_vocab_out(model: Any) -> int:
-    """Return how many logits a model gives: as many as it has tokens, unless it says otherwise."""
-    width = int(getattr(model.cfg, "d_vocab_out", None) or 0)
-    return width if width > 0 else int(model.cfg.d_vocab)
+    Returns:
+        The back end; None for what is no model that can be patched at all.
+    """
+    try:
+        backend: Backend = backend_of(model, tokenizer)
+    except ModelError as error:
+        problems.add(error)
+        return None
+    for problem in backend.problems():
+        problems.add(problem)
+    return backend
 
 
 def read_prompts(
-    model: Any,
+    backend: Backend,
     clean: PromptsGiven,
     corrupt: PromptsGiven,
     lengths: Int[Tensor, "prompt"] | Sequence[int] | None,
@@ -86,7 +67,7 @@ def read_prompts(
     before = len(problems.found)
     pairs = []
     for what, prompts in (("clean", clean), ("corrupt", corrupt)):
-        pairs.append(_read(model, what, prompts, lengths, problems))
+        pairs.append(_read(backend, what, prompts, lengths, problems))
     if len(problems.found) > before:
         return None
     (clean_tokens, clean_lengths), (corrupt_tokens, corrupt_lengths) = pairs
@@ -118,18 +99,18 @@ def read_prompts(
             )
         )
         return None
-    n_ctx = int(getattr(model.cfg, "n_ctx", 0) or 0)
+    n_ctx = backend.limits.n_ctx
     if 0 < n_ctx < clean_tokens.shape[1]:
         problems.add(
             PromptError(f"prompts have {clean_tokens.shape[1]} tokens, but the model reads {n_ctx}")
         )
         return None
-    device = next(model.parameters()).device
+    device = backend.limits.device
     return PromptPair(clean_tokens.to(device), corrupt_tokens.to(device), clean_lengths)
 
 
 def _read(
-    model: Any,
+    backend: Backend,
     what: str,
     prompts: PromptsGiven,
     lengths: Int[Tensor, "prompt"] | Sequence[int] | None,
@@ -150,16 +131,16 @@ def _read(
                 PromptError(f"{what} tokens hold {prompts.dtype} values: token ids are integers")
             )
             return nothing
-        vocab = int(getattr(model.cfg, "d_vocab", 0) or 0)
+        vocab = backend.limits.d_vocab
         if vocab and ((prompts < 0) | (prompts >= vocab)).any():
             problems.add(
                 PromptError(f"{what} tokens hold ids outside the vocabulary of {vocab} tokens")
             )
             return nothing
-        _check_padding(model, what, prompts, problems)
+        _check_padding(backend, what, prompts, problems)
         return prompts.long(), _real_lengths(prompts, lengths, problems)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer = backend.tokenizer
     if not texts or not all(isinstance(text, str) for text in texts):
         problems.add(PromptError(f"{what} prompts must be a list of strings or a tensor of tokens"))
         return nothing
@@ -234,10 +215,10 @@ def _is_whole(numbers: Tensor) -> bool:
 
 
 def _check_padding(
-    model: Any, what: str, tokens: Int[Tensor, "prompt pos"], problems: Problems
+    backend: Backend, what: str, tokens: Int[Tensor, "prompt pos"], problems: Problems
 ) -> None:
     """Refuse left padding: positions would shift, and attention would read the padding."""
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer = backend.tokenizer
     pad = getattr(tokenizer, "pad_token_id", None)
     if pad is None or pad == getattr(tokenizer, "bos_token_id", None):
         return

@@ -13,7 +13,8 @@ from circuitgraph.errors import (
     RequestError,
     UnsupportedError,
 )
-from circuitgraph.lens.bridge.hooks import HookSite, find_hook
+from circuitgraph.lens.backend import Backend
+from circuitgraph.lens.sites import HookSite
 from circuitgraph.metrics import Activation, Prompts, Readout, as_metric
 from circuitgraph.nodes import MLP, Head, Logits
 from circuitgraph.plan import Plan, Run
@@ -63,7 +64,7 @@ def check_finite(
         )
 
 
-def check_readable(plan: Plan, readout: Readout, model: Any) -> None:
+def check_readable(plan: Plan, readout: Readout, backend: Backend) -> None:
     """Raise where a metric reads an activation that the measured run does not change or make.
 
     Raises:
@@ -72,15 +73,21 @@ def check_readable(plan: Plan, readout: Readout, model: Any) -> None:
     """
     problems = Problems()
     for metric in readout.activations:
-        site = find_hook(model, metric.hook)
+        site, pattern = backend.find_hook(metric.hook), backend.hook_names.pattern_kind
         # A sweep's cells are alike but for the nodes: one of each problem is enough.
-        found = {str(p): p for cell in plan.cells if (p := _problem(cell.runs[-1], metric, site))}
+        found = {
+            str(p): p
+            for cell in plan.cells
+            if (p := _problem(cell.runs[-1], metric, site, pattern))
+        }
         for problem in list(found.values())[:1]:
             problems.add(problem)
     problems.raise_if_any(f"cannot measure {plan.title!r}")
 
 
-def _problem(run: Run, metric: Activation, site: HookSite) -> CircuitGraphError | None:
+def _problem(
+    run: Run, metric: Activation, site: HookSite, pattern: str
+) -> CircuitGraphError | None:
     nodes = [op.port.node for op in run.ports]
     if nodes and all(isinstance(node, Logits) for node in nodes) and not run.patched:
         return RequestError(
@@ -96,6 +103,6 @@ def _problem(run: Run, metric: Activation, site: HookSite) -> CircuitGraphError 
             return UnsupportedError(
                 f"{metric.name!r} reads {metric.hook} inside {node}, whose own port is patched: a "
                 "port is patched for one node by itself, so there is no one such activation; read "
-                "hook_pattern or hook_attn_scores, or anything from the node's value on"
+                f"{pattern}, or anything from the node's value on"
             )
     return None

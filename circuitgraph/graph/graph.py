@@ -50,14 +50,14 @@ class ModelGraph:
 
     @classmethod
     def from_model(cls, model: Any) -> "ModelGraph":
-        """Return the graph of a TransformerLens ``TransformerBridge``.
+        """Return the graph of a model: a TransformerLens bridge, or one of Hugging Face.
 
         Raises:
             ModelError: The object is not a model whose shape can be read.
         """
-        from circuitgraph.lens.bridge.shape import shape_of
+        from circuitgraph.lens.backend import backend_of
 
-        return cls(shape_of(model))
+        return cls(backend_of(model).shape)
 
     # -- nodes and ports ------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuitgraph.lens.record import BlockCall
 
-__all__ = ["CannotSlice", "FixedKeys", "adapt_call"]
+__all__ = ["CannotSlice", "FixedKeys", "adapt_call", "with_keys"]
 
 Queries = slice | Int[Tensor, "prompt query"] | None
 
@@ -86,17 +86,24 @@ def adapt_call(
 
     args = tuple(fit(str(number), value) for number, value in enumerate(call.args))
     kwargs = {name: fit(name, value) for name, value in call.kwargs.items()}
-    if keys is not None:
-        # The bridge's attention asks for the cache by these names; GPT-2's block takes it as its
-        # second positional argument.
-        name = next((name for name in _CACHE_NAMES if name in kwargs), None)
-        if name is not None:
-            kwargs[name] = keys
-        elif args and args[0] is None:
-            args = (keys, *args[1:])
-        else:
-            raise CannotSlice("the block takes no key-value cache")
-    return replace(call, args=args, kwargs=kwargs)
+    fitted = replace(call, args=args, kwargs=kwargs)
+    return fitted if keys is None else with_keys(fitted, keys)
+
+
+def with_keys(call: BlockCall, keys: FixedKeys) -> BlockCall:
+    """Return a block's arguments with a stand-in for its key-value cache.
+
+    Raises:
+        CannotSlice: The block takes no cache.
+    """
+    # Attention asks for the cache by these names; GPT-2's block takes it as its second positional
+    # argument.
+    name = next((name for name in _CACHE_NAMES if name in call.kwargs), None)
+    if name is not None:
+        return replace(call, kwargs={**call.kwargs, name: keys})
+    if call.args and call.args[0] is None:
+        return replace(call, args=(keys, *call.args[1:]))
+    raise CannotSlice("the block takes no key-value cache")
 
 
 def _cut(name: str, value: Tensor, n_pos: int, n_prompts: int, queries: slice | Tensor) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitgraph.lens.bridge.names import mlp_input_name, mlp_writer
 from circuitgraph.lens.modules import first_tensor
+from circuitgraph.lens.parts import BlockParts, ModelParts, Projection
 
 __all__ = ["BlockCall", "LayerRecord", "Recording", "record"]
 
@@ -125,7 +125,7 @@ class Recording:
 
 
 def record(
-    model: Any,
+    parts: ModelParts,
     tokens: Int[Tensor, "prompt pos"],
     *,
     read: Int[Tensor, "prompt read"] | None = None,
@@ -134,7 +134,7 @@ def record(
     """Run the model once and keep what it computed.
 
     Args:
-        model: A `TransformerBridge` in eval mode.
+        parts: The parts of a model in eval mode.
         tokens: Right-padded prompts.
         read: Positions whose logits are wanted; None computes them all.
         fields: Names of the `LayerRecord` fields to keep; None keeps all.
@@ -154,22 +154,21 @@ def record(
         def after(module: Any, hook: Callable[..., Any]) -> None:
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
 
-        for number, block in enumerate(model.blocks):
+        for number, block in enumerate(parts.blocks):
             _watch_block(recording, number, block, keep, before, after)
 
         def at_end(_: Any, __: Any, ___: Any, output: Any) -> None:
             recording.final = first_tensor(output).clone()
 
-        after(model.blocks[len(model.blocks) - 1].original_component, at_end)
+        after(parts.blocks[-1].block, at_end)
         if read is not None:
             rows = torch.arange(len(tokens), device=tokens.device)[:, None]
 
             def only_read(_: Any, args: Any, kwargs: Any) -> Any:
                 return (args[0][rows, read], *args[1:]), kwargs
 
-            before(model.unembed, only_read)
-        output = model(tokens, return_type="logits")
-    recording.logits = output
+            before(parts.unembed.module, only_read)
+        recording.logits = parts.run(tokens, "keys" in keep)
     _take_keys(recording)
     _share_equal_rows(recording)
     return recording
@@ -178,7 +177,7 @@ def record(
 def _watch_block(  # noqa: C901  # a list of hooks, one after another
     recording: Recording,
     number: int,
-    block: Any,
+    parts: BlockParts,
     keep: set[str],
     before: Callable[..., None],
     after: Callable[..., None],
@@ -197,41 +196,47 @@ def _watch_block(  # noqa: C901  # a list of hooks, one after another
         layer = recording.layers[number]
         layer.call = replace(layer.call, block_form=_without_tensors(output))
 
-    before(block.original_component, enter)
-    after(block.original_component, leave)
+    before(parts.block, enter)
+    after(parts.block, leave)
+
+    def keep_value(name: str, value: Tensor) -> None:
+        layer = recording.layers[number]
+        setattr(layer, name, value.clone().reshape(*layer.resid.shape[:2], -1))
 
     def keep_output(name: str, form: str | None = None) -> Callable[..., None]:
         def hook(_: Any, __: Any, ___: Any, output: Any) -> None:
-            layer = recording.layers[number]
             if name in keep:
-                value = first_tensor(output).clone()
-                setattr(layer, name, value.reshape(*layer.resid.shape[:2], -1))
+                keep_value(name, first_tensor(output))
             if form is not None:
+                layer = recording.layers[number]
                 layer.call = replace(layer.call, **{form: _without_tensors(output)})
+
+        return hook
+
+    def keep_port(name: str, port: Projection) -> Callable[..., None]:
+        def hook(_: Any, __: Any, ___: Any, output: Any) -> None:
+            keep_value(name, port.of(first_tensor(output)))
 
         return hook
 
     def keep_input(name: str) -> Callable[..., None]:
         def hook(_: Any, args: Any, kwargs: Any) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            layer = recording.layers[number]
-            setattr(layer, name, hidden.clone().reshape(*layer.resid.shape[:2], -1))
+            keep_value(name, args[0] if args else kwargs["hidden_states"])
 
         return hook
 
-    attn = block.attn
-    for name, module in (("q", "q"), ("k", "k"), ("v", "v")):
-        if name in keep and hasattr(attn, module):
-            after(getattr(attn, module), keep_output(name))
-    before(attn.o, keep_input("z"))
+    for name, port in parts.ports.items():
+        if name in keep:
+            after(port.module, keep_port(name, port))
+    if "z" in keep:
+        before(parts.o.module, keep_input("z"))
     if "projected" in keep:
-        after(attn.o, keep_output("projected"))
-    after(attn, keep_output("attn", "attn_form"))
-    if has_mlp(block):
-        after(mlp_writer(block), keep_output("mlp", "mlp_form"))
-        if not is_parallel(block):
-            module = mlp_input_name(block).split(".")[0]
-            before(getattr(block, module), keep_input("mid"))
+        after(parts.o.module, keep_output("projected"))
+    after(parts.attn, keep_output("attn", "attn_form"))
+    if parts.mlp is not None:
+        after(parts.mlp, keep_output("mlp", "mlp_form"))
+        if not parts.parallel and "mid" in keep:
+            before(parts.reader, keep_input("mid"))
 
 
 def _without_tensors(output: Any) -> Any:
@@ -239,17 +244,6 @@ def _without_tensors(output: Any) -> Any:
     if isinstance(output, tuple | list):
         return type(output)(None for _ in output)
     return None
-
-
-def has_mlp(block: Any) -> bool:
-    """Return whether a block has an MLP."""
-    mlp = block._modules.get("mlp")
-    return mlp is not None and mlp.original_component is not None
-
-
-def is_parallel(block: Any) -> bool:
-    """Return whether attention and MLP of a block read the same residual stream."""
-    return type(block).__name__ == "ParallelBlockBridge"
 
 
 def is_cache(value: Any) -> bool:

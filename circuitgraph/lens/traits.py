@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuitgraph.lens.blocks import Blocks
+from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.calls import CannotSlice, FixedKeys, adapt_call
-from circuitgraph.lens.record import Recording, record
+from circuitgraph.lens.record import Recording
 
 __all__ = ["Traits", "find_traits"]
 
@@ -37,7 +37,7 @@ class Traits:
     problems: tuple[str, ...] = ()
 
 
-def find_traits(blocks: Blocks, clean: Recording, corrupt: Recording) -> Traits:
+def find_traits(blocks: Backend, clean: Recording, corrupt: Recording) -> Traits:
     """Return a model's traits, tried out on two recorded runs.
 
     Args:
@@ -76,7 +76,7 @@ def close(one: Tensor, other: Tensor, looser: float = 1.0) -> bool:
     return bool(((one - other).abs().amax() <= tolerance * scale).item())
 
 
-def _replays_clean(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _replays_clean(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     hidden = clean.layers[0].resid
     for number, layer in enumerate(clean.layers):
         hidden = blocks.run_block(number, hidden, layer.call, z=layer.z, mlp=layer.mlp).out
@@ -84,7 +84,7 @@ def _replays_clean(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool
     return close(blocks.read_out(hidden, clean.layers[0].call), clean.logits)
 
 
-def _becomes_corrupt(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _becomes_corrupt(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     """Embedding and heads corrupt, MLPs live: that is the corrupt run."""
     hidden = corrupt.layers[0].resid
     for number, (layer, other) in enumerate(zip(clean.layers, corrupt.layers, strict=True)):
@@ -93,7 +93,7 @@ def _becomes_corrupt(blocks: Blocks, clean: Recording, corrupt: Recording) -> bo
     return close(blocks.read_out(hidden, clean.layers[0].call), corrupt.logits)
 
 
-def _mlps_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _mlps_alone(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     for number, layer in enumerate(corrupt.layers):
         if layer.mlp is not None:
             mid = layer.resid if layer.mid is None else layer.mid
@@ -102,7 +102,7 @@ def _mlps_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
     return True
 
 
-def _mlps_direct(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _mlps_direct(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     for number, layer in enumerate(corrupt.layers):
         if layer.mlp is not None:
             mid = layer.resid if layer.mid is None else layer.mid
@@ -115,7 +115,7 @@ def _mlps_direct(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
     return True
 
 
-def _attention_alone(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _attention_alone(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     for number, layer in enumerate(corrupt.layers):
         resid = layer.resid
         z = blocks.attention_from_ports(number, resid, resid, resid, layer.call)
@@ -141,18 +141,14 @@ def _additive(clean: Recording) -> bool:
     return True
 
 
-def _plain_readout(blocks: Blocks, clean: Recording) -> bool:
-    unembed = blocks.model.unembed
-    if type(getattr(unembed, "original_component", None)) is not torch.nn.Linear:
-        return False
+def _plain_readout(blocks: Backend, clean: Recording) -> bool:
     assert clean.final is not None
-    with torch.no_grad():
-        logits = unembed.original_component(blocks.final_norm(clean.final))
     assert clean.logits is not None
-    return close(logits, clean.logits, looser=0.1)
+    logits = blocks.unembedded(clean.final)
+    return logits is not None and close(logits, clean.logits, looser=0.1)
 
 
-def _heads_apart(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
+def _heads_apart(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     """Whether changing the projections of the first head leaves the others alone."""
     if blocks.n_heads == 1:
         return True
@@ -169,19 +165,19 @@ def _heads_apart(blocks: Blocks, clean: Recording, corrupt: Recording) -> bool:
     return True
 
 
-def _causal(blocks: Blocks, clean: Recording) -> bool:
+def _causal(blocks: Backend, clean: Recording) -> bool:
     """Return whether another last token leaves everything before it alone."""
     if clean.tokens.shape[1] == 1:
         return True
     tokens = clean.tokens.clone()
-    tokens[:, -1] = (tokens[:, -1] + 1) % int(blocks.model.cfg.d_vocab)
-    other = record(blocks.model, tokens, fields=())
+    tokens[:, -1] = (tokens[:, -1] + 1) % blocks.limits.d_vocab
+    other = blocks.record(tokens, fields=())
     assert clean.final is not None
     assert other.final is not None
     return close(other.final[:, :-1], clean.final[:, :-1], looser=0.1)
 
 
-def _sliceable(blocks: Blocks, clean: Recording) -> bool:
+def _sliceable(blocks: Backend, clean: Recording) -> bool:
     """Whether running the attention at the last positions alone gives what it gave there."""
     n_prompts, n_pos = clean.tokens.shape
     start = n_pos // 2

@@ -26,8 +26,11 @@ class Activation:
     one that the patched port makes.
 
     Args:
-        hook: A name in the bridge's ``hook_dict``, such as ``blocks.9.attn.hook_pattern``
-            ``[prompt head query key]`` or ``blocks.9.hook_resid_post`` ``[prompt pos d_model]``.
+        hook: Of a bridge, a name in its ``hook_dict``, such as ``blocks.9.attn.hook_pattern``
+            ``[prompt head query key]`` or ``blocks.9.hook_resid_post`` ``[prompt pos d_model]``. Of
+            a Hugging Face model, the path of a module, such as ``model.layers.9.mlp``, for its
+            output; with ``:in`` after it for its input, or of an attention with ``:pattern`` for
+            its pattern.
         function: From the activation, ``[prompt ...]``, to one number per prompt, ``[prompt]``.
         label: What tables call it; the hook's name by default.
 
@@ -52,13 +55,12 @@ class Activation:
     def bind(self, prompts: Prompts) -> "Activation":
         """Return the metric, if the model has the hook."""
         if self.hook not in prompts.hooks:
-            near = get_close_matches(self.hook, prompts.hooks, n=3)
+            near = get_close_matches(self.hook, prompts.hooks.names | prompts.hooks.early, n=3)
             hint = f": did you mean {', '.join(near)}?" if near else ""
             raise MetricError(
-                f"the model has no hook named {self.hook!r}{hint or ':'} "
-                "model.hook_dict lists them all"
+                f"the model has no hook named {self.hook!r}{hint or ':'} {prompts.hooks.told}"
             )
-        if not self.hook.startswith(("blocks.", "ln_final", "unembed", "hook_unembed")):
+        if self.hook in prompts.hooks.early:
             raise MetricError(
                 f"{self.hook!r} comes before the first block, where no patch changes anything: "
                 "read a hook of a block, of the final norm or of the unembedding"
@@ -105,8 +107,13 @@ class AttentionTo:
             head = parse_node(self.head) if isinstance(self.head, str) else self.head
         except CircuitGraphError as error:
             raise MetricError(f"AttentionTo: {error}") from error
-        hook = f"blocks.{getattr(head, 'layer', '?')}.attn.hook_pattern"
-        if not isinstance(head, Head) or hook not in prompts.hooks or head.head >= prompts.n_heads:
+        patterns = prompts.hooks.patterns
+        if (
+            not isinstance(head, Head)
+            or head.layer >= len(patterns)
+            or patterns[head.layer] not in prompts.hooks
+            or head.head >= prompts.n_heads
+        ):
             raise MetricError(
                 f"AttentionTo reads a head's pattern, and {self.head} is no head of this model: "
                 f"its layers have heads 0..{prompts.n_heads - 1}; write 9.6 for layer 9, head 6"
@@ -118,7 +125,7 @@ class AttentionTo:
         def entry(pattern: Tensor) -> Tensor:
             return pattern[rows, head.head, query, key]
 
-        return Activation(hook, entry, self.name).bind(prompts)
+        return Activation(patterns[head.layer], entry, self.name).bind(prompts)
 
     def measure(self, values: Tensor, clean: Tensor | None = None) -> Tensor:
         """Raise: only the metric that `bind` returns can measure."""

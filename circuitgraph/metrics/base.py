@@ -1,6 +1,6 @@
 """What a metric is, before and after it has met the prompts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.errors import MetricError, PromptError
+from circuitgraph.lens.sites import NO_HOOKS, HookNames
 
 __all__ = ["Metric", "Position", "Prompts", "Tokens", "Unbound"]
 
@@ -68,7 +69,7 @@ class Prompts:
         tokenizer: Turns words into tokens; None where there is none.
         device: Where logits live.
         dtype: Their type.
-        hooks: Names of the model's hooks; empty where they are not known.
+        hooks: Which activations can be read; none where they are not known.
         n_heads: Heads per layer.
     """
 
@@ -80,7 +81,7 @@ class Prompts:
     tokenizer: Any = None
     device: Any = "cpu"
     dtype: torch.dtype = torch.float32
-    hooks: Collection[str] = ()
+    hooks: HookNames = NO_HOOKS
     n_heads: int = 0
 
     def of_prompts(self, rows: slice) -> "Prompts":

@@ -55,7 +55,7 @@ def reading(model: str, *metrics: Any) -> Setup:
     setup = case(model).setup
     prompts = replace(
         setup.metric.prompts,
-        hooks=frozenset(setup.model.hook_dict),
+        hooks=setup.backend.hook_names,
         n_heads=setup.graph.shape.n_heads,
         dtype=torch.float64,
     )

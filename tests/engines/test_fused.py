@@ -4,8 +4,7 @@ import pytest
 import torch
 from transformers.activations import NewGELUActivation
 
-from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.record import record
+from circuitgraph.lens.backend import backend_of
 from tests.models import tiny_gpt2
 
 
@@ -16,8 +15,8 @@ def activations(model: torch.nn.Module) -> list[NewGELUActivation]:
 def test_a_fused_activation_gives_what_the_model_gives() -> None:
     tiny = tiny_gpt2()
     model = tiny.new_bridge()
-    recording = record(model, tiny.tokens())
-    blocks, calls = Blocks(model), []
+    recording = backend_of(model).record(tiny.tokens())
+    blocks, calls = backend_of(model), []
     for module in activations(model):
         module.register_forward_hook(lambda module, _, __: calls.append(vars(module)["forward"]))
     for number, layer in enumerate(recording.layers):
@@ -34,8 +33,8 @@ def test_half_precision_keeps_the_activation_of_the_model(dtype: torch.dtype) ->
     """In half precision a fused one differs by more than the changes that are looked for."""
     tiny = tiny_gpt2()
     model = tiny.new_bridge().to(dtype)
-    recording = record(model, tiny.tokens())
-    blocks = Blocks(model)
+    recording = backend_of(model).record(tiny.tokens())
+    blocks = backend_of(model)
     for number, layer in enumerate(recording.layers):
         assert layer.mid is not None
         assert layer.mlp is not None

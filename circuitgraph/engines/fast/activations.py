@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.attend import Override, seen_in_attention
 from circuitgraph.engines.fast.stack import JobStack, Stack
-from circuitgraph.lens.bridge.hooks import HookSite, caught
+from circuitgraph.lens.sites import HookSite
 
 __all__ = ["read_activations"]
 
@@ -56,8 +56,7 @@ def _at_the_end(stack: JobStack, hidden: Tensor, sites: dict[str, HookSite]) -> 
     state = stack.state
     with ExitStack() as opened:
         catches = {
-            name: opened.enter_context(caught(state.setup.model, site.name))
-            for name, site in sites.items()
+            name: opened.enter_context(state.blocks.caught(site)) for name, site in sites.items()
         }
         state.blocks.read_out(hidden.flatten(0, 1), state.layer(0).call)
     return {name: catch.value for name, catch in catches.items()}
@@ -73,7 +72,7 @@ def _inside(
     z_change = stack.heads(layer, change)
     with ExitStack() as opened:
         catches = {
-            name: opened.enter_context(caught(stack.state.setup.model, site.name))
+            name: opened.enter_context(stack.state.blocks.caught(site))
             for name, site in inner.items()
             if site.part not in ("mid", "out", "mlp out")
         }
@@ -93,4 +92,4 @@ def _pattern(stack: JobStack, change: Stack, hidden: Tensor, layer: int, site: H
     overrides = [Override(row, op.port, at) for at, (row, op) in enumerate(patches)]
     clean = stack.state.layer(layer).resid
     streams = clean + stack.arriving_all(patches, change).to(clean.dtype)
-    return seen_in_attention(stack.state, layer, hidden, overrides, streams, site.name)
+    return seen_in_attention(stack.state, layer, hidden, overrides, streams, site)

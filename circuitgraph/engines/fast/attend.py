@@ -14,9 +14,9 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.state import State
 from circuitgraph.errors import HookError
-from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.bridge.hooks import caught, unseen
+from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.calls import FixedKeys, adapt_call
+from circuitgraph.lens.sites import HookSite, unseen
 from circuitgraph.nodes import Head, Port, PortName
 
 __all__ = ["Override", "attend", "clean_prefix", "seen_in_attention"]
@@ -121,7 +121,7 @@ def seen_in_attention(
     hidden: Float[Tensor, "row prompt pos d_model"],
     overrides: Sequence[Override],
     streams: Float[Tensor, "stream prompt pos d_model"] | None,
-    name: str,
+    site: HookSite,
 ) -> Float[Tensor, "row*prompt head query key"]:
     """Return what a hook with a head axis sees, of every head as its own ports make it.
 
@@ -131,13 +131,13 @@ def seen_in_attention(
         hidden: What the rows' unpatched ports read.
         overrides: Ports that read something else.
         streams: What those ports read.
-        name: The hook: of attention patterns or scores, ``[prompt head query key]``.
+        site: The hook: of attention patterns or scores, ``[prompt head query key]``.
     """
     passes = _plan_passes(state, len(hidden), overrides, live=True)
-    with caught(state.setup.model, name) as catch:
+    with state.blocks.caught(site) as catch:
         _run_passes(state, layer, hidden, passes, streams, 0)
     if not catch.values:
-        raise HookError(unseen(name))
+        raise HookError(unseen(site.name))
     seen = catch.value.unflatten(0, (len(passes), state.n_prompts))
     rows = seen[: len(hidden)]
     for number, one in enumerate(passes):
@@ -283,7 +283,7 @@ def _from_recorded(
 
 
 def _with_changes(
-    blocks: Blocks, layer: int, name: str, n_passes: int, changes: list[_Change]
+    blocks: Backend, layer: int, name: str, n_passes: int, changes: list[_Change]
 ) -> Callable[[Tensor], Tensor]:
     """Return the model's own projection, but for some changes."""
 

@@ -25,9 +25,7 @@ from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
-from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.bridge.hooks import see
-from circuitgraph.lens.record import Recording, record
+from circuitgraph.lens.record import Recording
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
@@ -100,7 +98,7 @@ class FastEngine:
         self._recordings = recordings
         self.passes = passes
         self.self_check = self_check
-        self.blocks = Blocks(setup.model)
+        self.blocks = setup.backend
         self._budget = memory_budget
         self._last: Schedule | None = None
         self.budget = parse_budget(memory_budget, setup.clean.device)
@@ -124,12 +122,12 @@ class FastEngine:
             return self._recordings.traits
         if not self.self_check:
             return UNCHECKED
-        model = self.setup.model
+        model = self.blocks.model
         marks = tuple((weight.data_ptr(), weight._version) for weight in model.parameters())
         known = _KNOWN_TRAITS.get(model)
         if known is None or known[0] != marks:
-            clean = record(model, self.setup.clean[:2])
-            corrupt = record(model, self.setup.corrupt[:2])
+            clean = self.blocks.record(self.setup.clean[:2])
+            corrupt = self.blocks.record(self.setup.corrupt[:2])
             with torch.no_grad():
                 _KNOWN_TRAITS[model] = (marks, find_traits(self.blocks, clean, corrupt))
         return _KNOWN_TRAITS[model][1]
@@ -161,11 +159,11 @@ class FastEngine:
         at = torch.zeros_like(setup.clean[:, :1])
         if n_prompts * recording_bytes(setup) <= self.budget // 4:
             both = torch.cat([setup.clean, setup.corrupt])
-            found = record(setup.model, both, read=at.repeat(2, 1), fields=REPLAYED)
+            found = self.blocks.record(both, read=at.repeat(2, 1), fields=REPLAYED)
             corrupt = found.part(slice(n_prompts, None), ("z", "mlp"))
             return found.part(slice(0, n_prompts)), corrupt
-        clean = record(setup.model, setup.clean, read=at, fields=REPLAYED)
-        return clean, record(setup.model, setup.corrupt, read=at, fields=("z", "mlp"))
+        clean = self.blocks.record(setup.clean, read=at, fields=REPLAYED)
+        return clean, self.blocks.record(setup.corrupt, read=at, fields=("z", "mlp"))
 
     @cached_property
     def reference(self) -> ReferenceEngine:
@@ -211,7 +209,7 @@ class FastEngine:
         if not sites:
             return {}, {}
         both = torch.cat([setup.clean, setup.corrupt])
-        found = see(setup.model, both, sites)
+        found = self.blocks.see(both, sites)
         n_prompts = setup.n_prompts
         return (
             {name: value[:n_prompts] for name, value in found.items()},

@@ -1,7 +1,5 @@
 """The last block of a measuring run, at the positions that the metric reads alone."""
 
-from contextlib import suppress
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -59,24 +57,9 @@ def attention_at(stack: JobStack, layer: int, change: Stack, read: Tensor) -> Te
     n_rows, n_prompts, n_pos = len(change), state.n_prompts, state.n_pos
     clean = record.resid[:, stack.start :]
     hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
-    kept: list[tuple[Tensor, Tensor]] = []
-
-    class Caught(Exception):  # noqa: N818  # no error: the keys are all that was wanted
-        pass
-
-    def catch(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        kept.append((k, v))
-        raise Caught
-
     queries = slice(stack.start, None) if stack.start else slice(0, None)
-    call = adapt_call(record.call, n_rows, n_prompts, n_pos, queries, FixedKeys(catch))
-    width = record.q.shape[-1] if record.q is not None else 0
-    # The queries of this first pass are thrown away, so nothing is computed for them.
-    with suppress(Caught):
-        blocks.attention_z(
-            layer, hidden, call, q=lambda inputs: inputs.new_zeros(*inputs.shape[:-1], width)
-        )
-    keys, values = kept[0]
+    call = adapt_call(record.call, n_rows, n_prompts, n_pos, queries)
+    keys, values = blocks.attention_keys(layer, hidden, call)
     if stack.start:
         keys, values = clean_prefix(state, layer, n_rows, stack.start).update(keys, values)
     fixed = FixedKeys(lambda _, __: (keys, values))

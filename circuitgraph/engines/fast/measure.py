@@ -77,12 +77,11 @@ def most_ports(stage: Stage) -> int:
 
 def bytes_per_row(state: State, start: int, n_ports: int) -> int:
     """What one row needs: its change, its ports, its attention, and what an MLP makes of it."""
-    cfg = state.blocks.model.cfg
+    limits = state.blocks.limits
     length = state.n_pos - start
-    d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
     on_cpu = state.final.device.type == "cpu"
-    width = (14 + 5 * n_ports) * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
-    scores = 4 * cfg.n_heads * length * state.n_pos
+    width = (14 + 5 * n_ports) * limits.d_model + (0 if on_cpu else 5 * limits.d_mlp)
+    scores = 4 * state.blocks.n_heads * length * state.n_pos
     return int(state.n_prompts * (length * width + scores) * state.delta_dtype.itemsize)
 
 

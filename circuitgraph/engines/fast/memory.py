@@ -64,12 +64,10 @@ def _machine_memory() -> int:
 
 def recording_bytes(setup: Setup) -> int:
     """Return what the recordings of one prompt pair take: clean and corrupt, all layers."""
-    cfg, shape = setup.model.cfg, setup.graph.shape
-    d_head = int(getattr(cfg, "d_head", None) or cfg.d_model // cfg.n_heads)
-    heads, shared = shape.n_heads * d_head, shape.kv_heads * d_head
-    width = 3 * int(cfg.d_model) + 2 * heads + 4 * shared
-    size = next(setup.model.parameters()).element_size()
-    return 2 * setup.n_pos * shape.n_layers * width * size
+    limits, shape = setup.backend.limits, setup.graph.shape
+    heads, shared = shape.n_heads * limits.d_head, shape.kv_heads * limits.d_head
+    width = 3 * limits.d_model + 2 * heads + 4 * shared
+    return 2 * setup.n_pos * shape.n_layers * width * limits.dtype.itemsize
 
 
 def rows_that_fit(budget: int, bytes_per_row: int) -> int:

@@ -22,7 +22,7 @@ def measure_rows(
         change: At the one position that the metric reads, or at all positions where it reads all.
         clean: Logits of the clean run to compare with, where they are not those at the same place.
     """
-    d_vocab = int(state.blocks.model.cfg.d_vocab)
+    d_vocab = state.blocks.limits.d_vocab_out
     metric = state.setup.metric
     if not metric.metrics:
         return change.new_zeros(len(change), 0)
@@ -56,13 +56,9 @@ def logits_read(state: State, change: Tensor) -> Float[Tensor, "row prompt *read
     clean = state.final if at is None else state.final[state.rows, at[:, None]]
     tokens = metric.tokens
     if few_tokens(state) and tokens is not None:
-        inner = blocks.model.unembed.original_component
         # In a wide type, so that a small change survives its way through a half-precision model.
         wide = state.delta_dtype
-        normed = blocks.final_norm((clean.to(wide) + change)[:, :, 0])
-        weight = inner.weight[tokens].to(wide)
-        logits = torch.einsum("rpd,ptd->rpt", normed.to(wide), weight)
-        return logits if inner.bias is None else logits + inner.bias[tokens].to(wide)
+        return blocks.read_tokens((clean.to(wide) + change)[:, :, 0], tokens)
     hidden = (clean + change.to(clean.dtype)).flatten(0, 1)
     if at is None:
         return blocks.read_out(hidden, state.layer(0).call).unflatten(0, (n_rows, n_prompts))

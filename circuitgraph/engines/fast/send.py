@@ -60,10 +60,9 @@ class Sender:
     @property
     def bytes_per_row(self) -> int:
         """What one row needs: its change, and what an MLP makes of it."""
-        cfg = self.state.blocks.model.cfg
-        d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
+        limits = self.state.blocks.limits
         on_cpu = self.state.final.device.type == "cpu"
-        width = 6 * cfg.d_model + (0 if on_cpu else 5 * d_mlp)
+        width = 6 * limits.d_model + (0 if on_cpu else 5 * limits.d_mlp)
         return int(self.state.n_prompts * self.n_places * width * self.state.delta_dtype.itemsize)
 
     def into(self, found: Outputs) -> Callable[[Sequence[int]], None]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from circuitgraph.engines.setup import Setup
 from circuitgraph.engines.sources import SourceValues
-from circuitgraph.lens.blocks import Blocks
-from circuitgraph.lens.bridge.hooks import HookSite, find_hook
-from circuitgraph.lens.record import LayerRecord, Recording, record
+from circuitgraph.lens.backend import Backend
+from circuitgraph.lens.record import LayerRecord, Recording
+from circuitgraph.lens.sites import HookSite
 from circuitgraph.lens.traits import Traits
 from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
 from circuitgraph.plan import FromRun, FromSource, PatchWrite
@@ -76,7 +76,7 @@ class State:
     """
 
     setup: Setup
-    blocks: Blocks
+    blocks: Backend
     clean: Recording
     corrupt: Recording
     traits: Traits
@@ -84,8 +84,8 @@ class State:
     @cached_property
     def sites(self) -> dict[str, HookSite]:
         """Where the hooks sit whose activations a metric reads, by the name it gives them."""
-        model = self.setup.model
-        return {one.hook: find_hook(model, one.hook) for one in self.setup.metric.activations}
+        find = self.blocks.find_hook
+        return {one.hook: find(one.hook) for one in self.setup.metric.activations}
 
     @property
     def n_prompts(self) -> int:
@@ -191,7 +191,7 @@ class State:
 
         def writes_of(tokens: Int[Tensor, "sample pos"]) -> Mapping[Writer, Tensor]:
             at = torch.zeros_like(tokens[:, :1])
-            return Written(blocks, record(setup.model, tokens, read=at, fields=("z", "mlp")))
+            return Written(blocks, blocks.record(tokens, read=at, fields=("z", "mlp")))
 
         return SourceValues(setup, lambda: Written(blocks, corrupt), writes_of)
 
@@ -277,7 +277,7 @@ def _distinct(places: Tensor, n_pos: int) -> Tensor:
 class Written(Mapping[Writer, Tensor]):
     """Every node's value in a recording, looked up when asked for."""
 
-    def __init__(self, blocks: Blocks, recording: Recording) -> None:
+    def __init__(self, blocks: Backend, recording: Recording) -> None:
         """Look into a recording."""
         self._blocks = blocks
         self._recording = recording

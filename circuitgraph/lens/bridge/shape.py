@@ -6,7 +6,7 @@ from typing import Any
 
 from circuitgraph.errors import ModelError
 from circuitgraph.graph import ModelShape
-from circuitgraph.lens.record import has_mlp, is_parallel
+from circuitgraph.lens.bridge.parts import has_mlp, is_parallel
 
 __all__ = ["shape_of"]
 
