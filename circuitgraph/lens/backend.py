@@ -229,7 +229,12 @@ def backend_of(model: Any, tokenizer: Any = None) -> Any:
         from circuitgraph.lens.bridge.backend import BridgeBackend
 
         return BridgeBackend(model, tokenizer)
+    if hasattr(model, "config") and hasattr(model, "get_output_embeddings"):
+        from circuitgraph.lens.huggingface.backend import HuggingFaceModel
+
+        return HuggingFaceModel(model, tokenizer=tokenizer)
     raise ModelError(
-        f"{type(model).__name__} is no TransformerBridge: load a model with "
-        "cg.load_model(name) or TransformerBridge.boot_transformers(name)"
+        f"{type(model).__name__} is no TransformerBridge, nor a causal language model of Hugging "
+        "Face: load a model with cg.load_model(name), TransformerBridge.boot_transformers(name) or "
+        "AutoModelForCausalLM.from_pretrained(name, attn_implementation='eager')"
     )

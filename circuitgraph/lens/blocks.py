@@ -292,7 +292,12 @@ class Blocks:
         return pairs
 
     def attention_keys(
-        self, layer: int, hidden: Hidden, call: BlockCall
+        self,
+        layer: int,
+        hidden: Hidden,
+        call: BlockCall,
+        *,
+        k: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Float[Tensor, "rows kv_head pos d_head"], Float[Tensor, "rows kv_head pos d_head"]]:
         """Return keys, rotated, and values when the block reads ``hidden``; nothing is attended.
 
@@ -309,7 +314,7 @@ class Blocks:
         width = None if port.fused else getattr(port.inner, "out_features", None)
         if width is not None:
             q = lambda inputs: inputs.new_zeros(*inputs.shape[:-1], width)  # noqa: E731
-        pairs = self._projected(layer, {"q": q})
+        pairs = self._projected(layer, {"q": q, "k": k})
         return self._until_stop(layer, hidden, with_keys(call, FixedKeys(catch)), *pairs)
 
     def attention_from_ports(
@@ -424,7 +429,8 @@ class Blocks:
             def set_mlp(value: Tensor, *args: Any, **kwargs: Any) -> Any:
                 if isinstance(mlp, Tensor):
                     kept["mlp"] = mlp
-                    return with_first(call.mlp_form, mlp.reshape(*value.shape[:-1], -1))
+                    own = mlp.clone()  # some blocks add to it in place
+                    return with_first(call.mlp_form, own.reshape(*value.shape[:-1], -1))
                 output = write(value, *args, **kwargs)
                 live = first_tensor(output)
                 kept["mlp"] = live.view(hidden.shape)
