@@ -485,9 +485,7 @@ class Experiment(Judging):
         """Raise where a plan, what is measured and what is patched in do not fit together."""
         n_pos, backend = self._setup.n_pos, self._setup.backend
         limits = backend.limits
-        check_values(
-            plan, values, dataset, n_pos=n_pos, d_vocab=limits.d_vocab, n_ctx=limits.n_ctx
-        )
+        check_values(plan, values, dataset, n_pos=n_pos, d_vocab=limits.d_vocab, n_ctx=limits.n_ctx)
         check_readable(plan, readout, backend)
 
     def _engine(self, choice: EngineChoice) -> Engine:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 from circuitgraph.errors import ModelError
 from circuitgraph.graph import ModelShape
@@ -59,7 +59,7 @@ class HuggingFaceModel(Blocks):
         config = own() if callable(own) else self.model.config
         weight = self.parts.unembed.inner.weight
         d_vocab, d_model = (int(size) for size in weight.shape)
-        n_heads, d_head, _ = self.output_weights[0].shape
+        d_head = self.output_weights[0].shape[1]
         widths = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
         given = (getattr(config, name, None) for name in widths)
         d_mlp = next((width for width in given if isinstance(width, int)), 4 * d_model)
@@ -128,6 +128,8 @@ class HuggingFaceModel(Blocks):
                 path = f"{self.names.blocks}.{layer}.{self.names.attention}.{self.names.o}{IN}"
             case MLP(layer=layer):
                 path = f"{self.names.blocks}.{layer}.{self.names.mlp}"
+            case _:
+                assert_never(node)
         return site_of(path, self.names)
 
     def port_site(self, port: Port) -> HookSite:
@@ -141,6 +143,8 @@ class HuggingFaceModel(Blocks):
                 path = f"{self.names.blocks}.{layer}{inside}{IN}"
             case Logits():
                 path = f"{self.names.blocks}.{len(self) - 1}"
+            case _:
+                assert_never(port.node)
         return site_of(path, self.names)
 
     def hooks(self, pairs: Sequence[tuple[HookSite, Hook]]) -> AbstractContextManager[None]:
