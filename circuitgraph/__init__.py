@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from circuitgraph.effects import Comparison as Comparison
     from circuitgraph.effects import Effects as Effects
     from circuitgraph.experiment import Experiment as Experiment
+    from circuitgraph.lens.huggingface import HuggingFaceMap as HuggingFaceMap
     from circuitgraph.metrics import Accuracy as Accuracy
     from circuitgraph.metrics import Activation as Activation
     from circuitgraph.metrics import AttentionTo as AttentionTo
@@ -57,6 +58,7 @@ __all__ = [
     "Embed",
     "Experiment",
     "Head",
+    "HuggingFaceMap",
     "KLDivergence",
     "LogProb",
     "LogitDiff",
@@ -91,6 +93,7 @@ _LATER = {
     "Comparison": "circuitgraph.effects",
     "Effects": "circuitgraph.effects",
     "Experiment": "circuitgraph.experiment",
+    "HuggingFaceMap": "circuitgraph.lens.huggingface",
     "KLDivergence": "circuitgraph.metrics",
     "LogProb": "circuitgraph.metrics",
     "LogitDiff": "circuitgraph.metrics",

@@ -103,8 +103,10 @@ def test_no_model(model: Any) -> None:
     with pytest.raises(ModelError) as caught:
         cg.Experiment(model, CLEAN, CORRUPT, METRIC)
     assert str(caught.value) == (
-        f"cannot make an experiment: {type(model).__name__} is no TransformerBridge: load a model "
-        "with cg.load_model(name) or TransformerBridge.boot_transformers(name)"
+        f"cannot make an experiment: {type(model).__name__} is no TransformerBridge, nor a causal "
+        "language model of Hugging Face: load a model with cg.load_model(name), "
+        "TransformerBridge.boot_transformers(name) or "
+        "AutoModelForCausalLM.from_pretrained(name, attn_implementation='eager')"
     )
 
 

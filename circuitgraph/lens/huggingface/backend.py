@@ -22,9 +22,6 @@ __all__ = ["HuggingFaceModel"]
 class HuggingFaceModel(Blocks):
     """A causal language model of Hugging Face, with its parts found.
 
-    An `Experiment` takes such a model as it is; this is for models whose modules have names that we
-    do not know. Whatever takes a model takes this one.
-
     Args:
         model: An ``AutoModelForCausalLM`` in eval mode, with eager attention.
         parts: Where it keeps its parts; by default what its family is known to use.
@@ -32,11 +29,6 @@ class HuggingFaceModel(Blocks):
 
     Raises:
         ModelError: A part is not where it was looked for, or its heads cannot be told apart.
-
-    Example:
-        >>> names = HuggingFaceMap(blocks="decoder.blocks", attention="attention")
-        >>> model = HuggingFaceModel(hf_model, names)  # doctest: +SKIP
-        >>> results = list(run_checks(model))  # doctest: +SKIP
     """
 
     def __init__(

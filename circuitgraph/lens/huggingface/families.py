@@ -4,9 +4,12 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from circuitgraph.errors import ModelError
+
+if TYPE_CHECKING:
+    from circuitgraph.lens.huggingface.backend import HuggingFaceModel
 
 __all__ = ["HuggingFaceMap", "map_of"]
 
@@ -38,8 +41,8 @@ class HuggingFaceMap:
         n_heads: Query heads of a layer; 0 for what the model's config says.
 
     Example:
-        >>> HuggingFaceMap(blocks="transformer.h", attention="attn", qkv="c_attn", o="c_proj").v
-        'v_proj'
+        >>> names = HuggingFaceMap(blocks="decoder.blocks", attention="attention")
+        >>> exp = cg.Experiment(names.on(model), clean, corrupt, metric)  # doctest: +SKIP
     """
 
     blocks: str = "model.layers"
@@ -81,6 +84,20 @@ class HuggingFaceMap:
                     f"the map {str(path)!r} gives {name} = {value!r}: it must be like {default!r}"
                 )
         return cls(**given)
+
+    def on(self, model: Any, tokenizer: Any = None) -> "HuggingFaceModel":
+        """Return a model with its parts named; whatever takes a model takes it.
+
+        Args:
+            model: An ``AutoModelForCausalLM`` in eval mode, with eager attention.
+            tokenizer: Turns text into tokens; by default ``model.tokenizer``, where there is one.
+
+        Raises:
+            ModelError: A part is not where the map says, or its heads cannot be told apart.
+        """
+        from circuitgraph.lens.huggingface.backend import HuggingFaceModel
+
+        return HuggingFaceModel(model, self, tokenizer)
 
     def __post_init__(self) -> None:
         if self.qkv_order not in ("joined", "grouped"):
