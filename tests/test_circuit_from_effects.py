@@ -196,6 +196,33 @@ class TestChoosing:
         assert (low, high) == pytest.approx((float(found["ci_low"]), float(found["ci_high"])))
         assert circuit.interval("9.0 -> logits") is None
 
+    def test_what_is_significant_has_an_interval_without_zero(self):
+        # Many weak effects: the test of the mean and the bootstrapped ratio do not always agree.
+        draw = np.random.default_rng(0)
+        clean, corrupt = 1 + draw.normal(0, 0.3, 8), draw.normal(0, 0.3, 8)
+        names = [f"{cell // 12}.{cell % 12}" for cell in range(132)]
+        mean = draw.normal(0, 0.5, (132, 1))
+        patched = clean + mean * (1 + draw.normal(0, 0.6, (132, 8)))
+        effects = Effects.from_arrays(
+            patched,
+            clean,
+            corrupt,
+            {"sender": names},
+            request=f"[{', '.join(names)}] -> logits",
+            shape=json.dumps(asdict(SHAPE)),
+        )
+        found = effects.statistics()
+        outside = (found["ci_low"] > 0) | (found["ci_high"] < 0)
+        both = (found["significant"] & outside).values
+        assert both.sum() < found["significant"].sum() < outside.sum(), "or nothing is told apart"
+        circuit = Circuit.from_effects(effects, significant_only=True)
+        assert {str(edge) for edge in circuit} == {
+            f"{name} -> logits" for name, kept in zip(names, both, strict=True) if kept
+        }
+        for edge in circuit:
+            low, high = circuit.interval(edge)
+            assert low > 0 or high < 0
+
     def test_one_prompt_has_no_interval(self):
         effects = Effects.from_arrays(
             [0.5], [1.0], [0.0], request="9.9 -> logits", shape=json.dumps(asdict(SHAPE))

@@ -264,6 +264,14 @@ def test_what_does_not_stand_out_is_not_told_apart() -> None:
     assert found[3] == "The strongest, 1.1, cannot be told apart: +0.50 under a, +0.50 under b."
 
 
+def test_identical_effects_are_called_the_same_and_not_hard_to_tell_apart() -> None:
+    a = effects({"9.6": -0.5, "1.1": 0.02}, noise=1e-3)
+    b = effects({"9.6": -0.5, "1.1": 0.05}, noise=1e-3)
+    found = Comparison({"a": a, "b": b}).sentences()
+    assert found[-1] == "The strongest, 9.6, is the same in both: -0.50."
+    assert "told apart" not in " ".join(found)
+
+
 def test_differences_too_small_to_matter_are_not_told() -> None:
     a, b = {"9.6": -0.2}, {"9.6": -0.2001}
     found = Comparison({"a": effects(a, noise=1e-6), "b": effects(b, 1, noise=1e-6)})

@@ -222,6 +222,14 @@ class TestErrors:
             f"cannot write IOI prompts: n must be a whole number of 1 or more, got {n!r}"
         )
 
+    @pytest.mark.parametrize("seed", [None, 1.5, "one", True])
+    def test_a_seed_that_does_not_say_which_prompts(self, words, seed):
+        with pytest.raises(
+            PromptError, match="seed must be a whole number, such as 0, got"
+        ) as caught:
+            ioi(words, seed=seed)
+        assert repr(seed) in str(caught.value)
+
     def test_problems_come_together(self):
         with pytest.raises(PromptError) as caught:
             ioi(None, n=0, order="AB")

@@ -147,7 +147,8 @@ class Circuit:
             threshold: Keep edges whose effect is at least this large, either sign.
             top: Keep this many edges, the largest effects first. Without ``threshold`` and ``top``
                 every edge of the sweep is in the circuit.
-            significant_only: Keep only edges whose interval leaves out zero.
+            significant_only: Keep only edges whose interval leaves out zero and that are
+                significant after the correction for the number of cells (`Effects.significant`).
             shape: The model's shape, where the effects do not carry it.
 
         Raises:

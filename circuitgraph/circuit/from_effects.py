@@ -72,7 +72,7 @@ def circuit_from_effects(
     flat = effects.normalized().to_numpy().ravel()
     chosen = set(cells)
     if significant_only:
-        stands_out = effects.measure(Measurement(), only=np.array([], dtype=np.intp)).significant
+        stands_out = _stands_out(effects)
         chosen = {edge for edge in chosen if stands_out[cells[edge]]}
     if threshold is not None:
         chosen = {edge for edge in chosen if abs(flat[cells[edge]]) >= threshold}
@@ -84,6 +84,13 @@ def circuit_from_effects(
     attrs = {key: effects.attrs[key] for key in PROVENANCE if key in effects.attrs}
     attrs |= {"quantity": "effect", "helps": "negative"}
     return Circuit(graph.shape, known, frozenset(chosen), {}, attrs)
+
+
+def _stands_out(effects: Effects) -> NDArray[np.bool_]:
+    """Return which cells are significant after the correction, with an interval without zero."""
+    significant = effects.measure(Measurement(), only=np.array([], dtype=np.intp)).significant
+    found = effects.measure(Measurement(), only=np.flatnonzero(significant))
+    return significant & ((found.ci_low > 0) | (found.ci_high < 0))
 
 
 def cells_of_edges(

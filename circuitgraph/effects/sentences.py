@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["findings", "share_in_words"]
 
+_SAME = 1e-4
+"""Effects that differ by less, relatively, and on no prompt by more than rounding, are the same."""
+
 _LEAST = 0.005
 """Smaller differences of normalized effects are not worth a sentence of their own."""
 
@@ -141,12 +144,19 @@ class _Pair:
         size = np.fmax(np.abs(first.effect), np.abs(second.effect))
         undecided = stands_out & ~self.apart.significant
         return found + [
-            f"The strongest, {self.labels[cell]}, cannot be told apart: "
-            f"{signed(first.effect[cell])} under {self.a}, "
-            f"{signed(second.effect[cell])} under {self.b}."
-            for cell in ranked(size, "absolute")[:1]
-            if undecided[cell]
+            self._undecided(int(cell)) for cell in ranked(size, "absolute")[:1] if undecided[cell]
         ]
+
+    def _undecided(self, cell: int) -> str:
+        """Return the sentence on the strongest cell, where it does not differ for certain."""
+        one, other = (float(self.each[name].effect[cell]) for name in (self.a, self.b))
+        # No prompt differs by more than rounding: there is nothing to tell apart.
+        if self.apart.p[cell] == 1 and abs(one - other) <= _SAME * abs(one):
+            return f"The strongest, {self.labels[cell]}, is the same in both: {signed(one)}."
+        return (
+            f"The strongest, {self.labels[cell]}, cannot be told apart: "
+            f"{signed(one)} under {self.a}, {signed(other)} under {self.b}."
+        )
 
     def _differs(self, cell: int, intervals: Measured) -> str:
         """Return the sentence on a cell that stands out and that differs."""

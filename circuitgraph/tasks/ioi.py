@@ -53,7 +53,7 @@ def ioi(
     Args:
         tokenizer: The model's tokenizer. Names that are not one token for it are left out.
         n: How many prompt pairs.
-        seed: Which prompts.
+        seed: Which prompts: a whole number, so that they can be made again.
         order: `"ABBA"` or `"BABA"` for one order of names only.
         prepend_bos: Whether each prompt begins with the BOS token. None does as the tokenizer does
             when it is called on a text: none for `load_model("smollm2-135m")`, one for most models
@@ -65,8 +65,9 @@ def ioi(
         last), the same in clean and corrupt. Its metric is logit(IO) - logit(S) at `end`.
 
     Raises:
-        PromptError: `n` is below 1, the order is unknown, the tokenizer has no BOS where one is
-            asked for, or it splits too many names or merges one with its neighbours.
+        PromptError: `n` is below 1, the seed is no whole number, the order is unknown, the
+            tokenizer has no BOS where one is asked for, or it splits too many names or merges one
+            with its neighbours.
 
     Example:
         >>> task = ioi(model.tokenizer, n=25, seed=1)  # doctest: +SKIP
@@ -74,7 +75,7 @@ def ioi(
         ...     model, task.clean, task.corrupt, task.metric, positions=task.positions
         ... )
     """
-    _check(tokenizer, n, order)
+    _check(tokenizer, n, seed, order)
     start = prefix(tokenizer, prepend_bos)
     names = single_tokens(tokenizer, _NAMES)
     _check_names(names)
@@ -113,12 +114,19 @@ class _Pair:
     strangers: tuple[str, str, str]
 
 
-def _check(tokenizer: object, n: object, order: object) -> None:
+def _check(tokenizer: object, n: object, seed: object, order: object) -> None:
     """Refuse, all at once, arguments from which no task can be made."""
     problems = Problems()
     problems.add(check_tokenizer(tokenizer))
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         problems.add(PromptError(f"n must be a whole number of 1 or more, got {n!r}"))
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        problems.add(
+            PromptError(
+                f"seed must be a whole number, such as 0, got {seed!r}: the same seed writes the "
+                "same prompts again"
+            )
+        )
     if order not in get_args(Order):
         allowed = ", ".join(map(repr, get_args(Order)))
         problems.add(PromptError(f"order must be one of {allowed}, got {order!r}"))
