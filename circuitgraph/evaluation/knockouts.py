@@ -3,6 +3,7 @@
 A node that is knocked out keeps its place, but every edge into and out of it is patched.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -230,12 +231,13 @@ def minimality(
         raise CircuitError(f"the circuit has no {by}s to take out")
     values = judge.values(rows).reshape(len(names), 2, -1)
     change = values[:, 1] - values[:, 0]
-    p = np.full(len(names), np.nan)
     idle = np.abs(change).max(axis=-1) <= judge.rounding
-    if change.shape[1] > 1:
-        with np.errstate(all="ignore"):
-            p = np.asarray(stats.ttest_1samp(change, 0.0, axis=-1).pvalue, dtype=np.float64)
-        p[idle] = 1.0
+    p = np.where(idle, 1.0, np.nan)
+    if change.shape[1] > 1 and not idle.all():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            # Changes that are the same on every prompt have no spread: their p is 0.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            p[~idle] = stats.ttest_1samp(change[~idle], 0.0, axis=-1).pvalue
     tested = ~np.isnan(p)
     corrected = p.copy()
     if tested.any():
