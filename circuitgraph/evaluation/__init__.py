@@ -11,6 +11,7 @@ from circuitgraph.evaluation.curve import Curve, curve
 from circuitgraph.evaluation.evaluation import Evaluation, evaluate
 from circuitgraph.evaluation.hypotheses import CircuitTests, run_tests
 from circuitgraph.evaluation.knockouts import Completeness, Minimality, completeness, minimality
+from circuitgraph.evaluation.storage import load_judgement as load
 
 __all__ = [
     "CircuitTests",
@@ -21,6 +22,7 @@ __all__ = [
     "completeness",
     "curve",
     "evaluate",
+    "load",
     "minimality",
     "run_tests",
 ]

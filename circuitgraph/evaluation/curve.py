@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,12 @@ class Curve:
         from circuitgraph.draw.curves import plot_curves
 
         return plot_curves({f"{self.how}, {self.sign}": self}, **options)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""
+        from circuitgraph.evaluation.storage import save_judgement
+
+        return save_judgement(self, path)
 
     def __repr__(self) -> str:
         from circuitgraph.evaluation.display import curve_text

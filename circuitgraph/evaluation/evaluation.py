@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,12 @@ class Evaluation:
             rows.append(("random circuits", median, low, high))
             rows.append(("random circuits further from 1", self.rank, np.nan, np.nan))
         return pd.DataFrame(rows, columns=["quantity", "value", "low", "high"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""
+        from circuitgraph.evaluation.storage import save_judgement
+
+        return save_judgement(self, path)
 
     def __repr__(self) -> str:
         from circuitgraph.evaluation.display import evaluation_text

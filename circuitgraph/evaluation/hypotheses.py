@@ -7,6 +7,7 @@ necessity*. Implemented from the paper's definitions.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,12 @@ class CircuitTests:
             names = ", ".join(self.table["test"])
             raise CircuitError(f"no test {test!r}: there are {names}")
         return float(row["p"].iloc[0])
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""
+        from circuitgraph.evaluation.storage import save_judgement
+
+        return save_judgement(self, path)
 
     def __repr__(self) -> str:
         shown = self.table[["test", "statistic", "p", "rejected", "good"]]

@@ -6,6 +6,7 @@ A node that is knocked out keeps its place, but every edge into and out of it is
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -47,6 +48,12 @@ class Completeness:
     def worst(self) -> float:
         """The largest distance over all sets, as a share of clean minus empty."""
         return float(self.table["share"].max())
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""
+        from circuitgraph.evaluation.storage import save_judgement
+
+        return save_judgement(self, path)
 
     def __repr__(self) -> str:
         shown = self.table[["set", "n_nodes", "circuit", "model", "share"]].head(8)
@@ -178,6 +185,12 @@ class Minimality:
     def idle(self) -> tuple[str, ...]:
         """Names of the parts that cannot be told from idle."""
         return tuple(self.table["name"][~self.table["matters"]])
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""
+        from circuitgraph.evaluation.storage import save_judgement
+
+        return save_judgement(self, path)
 
     def __repr__(self) -> str:
         n_parts, n_idle = len(self.table), len(self.idle)
