@@ -20,9 +20,11 @@ from circuitgraph.nodes import MLP, Head
 from circuitgraph.plan import FromSource, PatchWrite, ReplaceSenders
 from circuitgraph.schedule import Job, Stage, Where
 
-__all__ = ["first_change", "mlp_change", "run_send"]
+__all__ = ["Sender", "first_change", "mlp_change", "run_send"]
 
 Stack = Float[Tensor, "row prompt place d_model"]
+Visit = Callable[[int, Sequence[int], Stack, bool], None]
+"""Is shown a point, the rows that record there, all rows' changes, and whether they go on after."""
 
 
 def run_send(state: State, stage: Stage, outputs: Mapping[int, Outputs], budget: int) -> Outputs:
@@ -75,22 +77,36 @@ class Sender:
 
     def run_stack(self, numbers: Sequence[int]) -> dict[tuple[int, int], Arrived]:
         """Run jobs stacked, in the order in which they enter; return what arrived at each point."""
+        found: dict[tuple[int, int], Arrived] = {}
+
+        def keep(point: int, rows: Sequence[int], change: Stack, done: bool) -> None:
+            every = len(rows) == len(change)
+            kept = change[rows] if not every else change if done else change.clone()
+            for row, arrived in zip(rows, kept.unbind(), strict=True):
+                found[numbers[row], point] = Arrived(arrived, self.places, self.where)
+
+        self.walk(numbers, keep)
+        return found
+
+    def walk(self, numbers: Sequence[int], visit: Visit) -> None:
+        """Run jobs stacked, in the order in which they enter, and show what arrives where.
+
+        Args:
+            numbers: Which jobs of the stage.
+            visit: Called at each point at which some job records.
+        """
         state = self.state
         jobs = [self.stage.jobs[number] for number in numbers]
         n_layers = len(state.blocks)
         shape = (len(jobs), state.n_prompts, self.n_places, state.final.shape[-1])
         change = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
         wanted = self.wanted(jobs)
-        found: dict[tuple[int, int], Arrived] = {}
         last = max(job.last for job in jobs)
 
         def keep(point: int, change: Stack, *, done: bool = False) -> None:
             rows = [row for row in range(len(change)) if point in wanted[row]]
             if rows:
-                every = len(rows) == len(change)
-                kept = change[rows] if not every else change if done else change.clone()
-                for row, arrived in zip(rows, kept.unbind(), strict=True):
-                    found[numbers[row], point] = Arrived(arrived, self.places, self.where)
+                visit(point, rows, change, done)
 
         index = PatchIndex.of(jobs)
         for row, job, op in index.embed:
@@ -111,7 +127,6 @@ class Sender:
             block.run(partial(keep, 2 * layer + 1))
         else:
             keep(2 * n_layers, change, done=True)
-        return found
 
     def wanted(self, jobs: Sequence[Job]) -> list[set[int]]:
         """Return the points at which each job records."""
