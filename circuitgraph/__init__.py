@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit as Circuit
     from circuitgraph.effects import Comparison as Comparison
     from circuitgraph.effects import Effects as Effects
+    from circuitgraph.engines.gradient import EAP as EAP
+    from circuitgraph.engines.gradient import EAPIG as EAPIG
+    from circuitgraph.engines.gradient import CleanCorrupt as CleanCorrupt
     from circuitgraph.experiment import Experiment as Experiment
     from circuitgraph.lens.huggingface import HuggingFaceMap as HuggingFaceMap
     from circuitgraph.metrics import Accuracy as Accuracy
@@ -46,12 +49,15 @@ if TYPE_CHECKING:
     from circuitgraph.models import load_model as load_model
 
 __all__ = [
+    "EAP",
+    "EAPIG",
     "MLP",
     "Accuracy",
     "Activation",
     "AttentionTo",
     "Circuit",
     "CircuitGraphError",
+    "CleanCorrupt",
     "Comparison",
     "Edge",
     "Effects",
@@ -86,10 +92,13 @@ __all__ = [
 __version__ = "0.1.0.dev0"
 
 _LATER = {
+    "EAP": "circuitgraph.engines.gradient",
+    "EAPIG": "circuitgraph.engines.gradient",
     "Accuracy": "circuitgraph.metrics",
     "Activation": "circuitgraph.metrics",
     "AttentionTo": "circuitgraph.metrics",
     "Circuit": "circuitgraph.circuit",
+    "CleanCorrupt": "circuitgraph.engines.gradient",
     "Comparison": "circuitgraph.effects",
     "Effects": "circuitgraph.effects",
     "Experiment": "circuitgraph.experiment",

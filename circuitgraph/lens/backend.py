@@ -3,10 +3,10 @@
 `backend_of` finds the back end of a model: TransformerLens (`bridge`) or plain Hugging Face
 (`huggingface`). Both find the model's parts, and the verbs are written once on those (`blocks`).
 Hidden states are ``[row*prompt query d_model]``: a stack of rows, each row all prompts, at the
-query positions. No verb keeps gradients; none leaves anything behind on the model.
+query positions. Only `run_in_segments` keeps gradients; no verb leaves anything on the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from circuitgraph.nodes import Port, Writer
 if TYPE_CHECKING:
     from circuitgraph.lens.blocks import BlockOutput
     from circuitgraph.lens.record import BlockCall, Recording
+    from circuitgraph.lens.segments import Edit, Segments
 
 __all__ = ["Backend", "Limits", "backend_of"]
 
@@ -117,6 +118,21 @@ class Backend(Protocol):
             fields: Names of the `LayerRecord` fields to keep; None keeps all.
         """
 
+    def run_in_segments(
+        self,
+        tokens: Tensor,
+        *,
+        read: Tensor | None = None,
+        edits: "Mapping[tuple[str, int], Edit] | None" = None,
+    ) -> "Segments":
+        """Run the model once with gradients on, cut at every block.
+
+        Args:
+            tokens: Right-padded prompts.
+            read: The one position whose logits are wanted, ``[prompt]``; None for all.
+            edits: Values that the run goes on with, by what is edited and its layer.
+        """
+
     # -- places ---------------------------------------------------------------------------------
 
     @property
@@ -149,6 +165,9 @@ class Backend(Protocol):
     @property
     def output_weights(self) -> list[Tensor]:
         """``W_O`` of every layer, ``[head d_head d_model]``."""
+
+    def projection_weight(self, layer: int, port: str) -> Tensor:
+        """Return what makes a layer's queries, keys or values, ``[d_model features]``."""
 
     def attention_input(self, layer: int, hidden: Tensor, call: "BlockCall") -> Tensor:
         """Return what the query, key and value projections read when the block reads ``hidden``."""

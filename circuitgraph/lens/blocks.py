@@ -23,6 +23,7 @@ from circuitgraph.lens.calls import FixedKeys, with_keys
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
 from circuitgraph.lens.parts import ModelParts, is_conv1d, weight_of
 from circuitgraph.lens.record import BlockCall, Recording, record
+from circuitgraph.lens.segments import Edit, Segments, run_in_segments
 from circuitgraph.lens.sites import Caught, Hook, HookSite
 
 __all__ = ["BlockOutput", "Blocks"]
@@ -162,7 +163,22 @@ class Blocks:
         with torch.no_grad():
             return self.parts.run(tokens, False)
 
+    def run_in_segments(
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        *,
+        read: Int[Tensor, "prompt"] | None = None,
+        edits: Mapping[tuple[str, int], Edit] | None = None,
+    ) -> Segments:
+        """Run the model with gradients on, cut at every block: see `run_in_segments`."""
+        return run_in_segments(self.parts, tokens, read=read, edits=edits)
+
     # -- heads ----------------------------------------------------------------------------------
+
+    def projection_weight(self, layer: int, port: str) -> Float[Tensor, "d_model features"]:
+        """Return the weight that makes a layer's queries, keys or values."""
+        projection = self.blocks[layer].ports[port]
+        return projection.of(weight_of(projection.inner).detach())
 
     @cached_property
     def output_weights(self) -> list[Float[Tensor, "head d_head d_model"]]:

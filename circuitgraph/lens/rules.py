@@ -28,6 +28,6 @@ class Rule:
         yield
 
 
-def rule_of(blocks: Any, name: str | None) -> Rule:  # noqa: ARG001
+def rule_of(blocks: Any, name: str | None) -> Rule:
     """Return a rule by name."""
     return Rule()

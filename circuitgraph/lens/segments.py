@@ -11,6 +11,7 @@ Whatever a block does between its cuts (norms after the attention, scales, route
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.lens.modules import first_tensor, with_first
+from circuitgraph.lens.parts import BlockParts, ModelParts
 
 __all__ = ["Cut", "LayerSegments", "PortCut", "Segments", "pull", "run_in_segments"]
 
@@ -112,7 +114,7 @@ class Segments:
 
 
 def run_in_segments(
-    parts: Any,
+    parts: ModelParts,
     tokens: Int[Tensor, "prompt pos"],
     *,
     read: Int[Tensor, "prompt"] | None = None,
@@ -131,97 +133,124 @@ def run_in_segments(
     found: dict[str, Tensor] = {}
     with ExitStack() as stack, torch.enable_grad():
         for number, block in enumerate(parts.blocks):
-            _cut_block(stack, layers, number, block, edits or {})
+            _BlockCuts(layers, number, block, edits or {}).install(stack)
 
-        def at_end(_: Any, __: Any, output: Any) -> Any:
-            found["final"] = first_tensor(output).detach().requires_grad_()
-            return with_first(output, found["final"])
+        def at_end(hidden: Tensor) -> Tensor:
+            found["final"] = hidden.detach().requires_grad_()
+            return found["final"]
 
-        stack.callback(parts.blocks[-1].block.register_forward_hook(at_end).remove)
+        after(stack, parts.blocks[-1].block, at_end)
         if read is not None:
             rows = torch.arange(len(tokens), device=tokens.device)
 
-            def only_read(_: Any, args: Any) -> Any:
-                return (args[0][rows, read][:, None], *args[1:])
-
-            unembed = parts.unembed.module
-            stack.callback(unembed.register_forward_pre_hook(only_read).remove)
+            before(stack, parts.unembed.module, lambda hidden: hidden[rows, read][:, None])
         logits = parts.run(tokens, False)
     return Segments(layers, found["final"], logits, parts.blocks[0].parallel)
 
 
-def _cut_block(
-    stack: ExitStack,
-    layers: list[LayerSegments],
-    number: int,
-    block: Any,
-    edits: Mapping[tuple[str, int], Edit],
-) -> None:
-    """Install the hooks that cut one block."""
+@dataclass(frozen=True, slots=True)
+class _BlockCuts:
+    """The cuts of one block, made as the run passes.
 
-    def before(module: Any, change: Callable[[Tensor], Tensor]) -> None:
-        def hook(_: Any, args: Any, kwargs: Any) -> Any:
-            if args:
-                return (change(args[0]), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+    Args:
+        layers: What has been cut so far, block by block.
+        number: Which block.
+        block: Its parts.
+        edits: Values that the run goes on with.
+    """
 
-        stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+    layers: list[LayerSegments]
+    number: int
+    block: BlockParts
+    edits: Mapping[tuple[str, int], Edit]
 
-    def after(module: Any, change: Callable[[Tensor], Tensor]) -> None:
-        def hook(_: Any, __: Any, output: Any) -> Any:
-            return with_first(output, change(first_tensor(output)))
+    @property
+    def layer(self) -> LayerSegments:
+        """What has been cut of this block."""
+        return self.layers[self.number]
 
-        stack.callback(module.register_forward_hook(hook).remove)
+    def edit(self, what: str) -> Edit | None:
+        """Return what is made of a value before the run goes on with it."""
+        return self.edits.get((what, self.number))
 
-    projections = {id(port.module): port.module for port in block.ports.values()}
-    numbers = {key: at for at, key in enumerate(projections)}
+    def install(self, stack: ExitStack) -> None:
+        """Install the hooks; ``stack`` takes them away again."""
+        block = self.block
+        before(stack, block.block, self.enter)
+        after(stack, block.block, self.leave)
+        for at, module in enumerate(self.projections):
+            before(stack, module, partial(self.read, at))
+            after(stack, module, partial(self.project, at))
+        before(stack, block.o.module, self.cut_z)
+        if block.mlp is not None:
+            before(stack, block.mlp if block.parallel else block.reader, self.cut_mid)
+            after(stack, block.mlp, self.cut_mlp)
 
-    def enter(hidden: Tensor) -> Tensor:
-        layer = LayerSegments(Cut.at(hidden, edits.get(("embed", number))).leaf)
+    @property
+    def projections(self) -> list[Any]:
+        """The modules that make queries, keys and values, each once."""
+        return list(dict.fromkeys(port.module for port in self.block.ports.values()))
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """Cut the stream before the block."""
+        layer = LayerSegments(Cut.at(hidden, self.edit("embed")).leaf)
+        modules = self.projections
         layer.ports = {
-            name: PortCut(numbers[id(port.module)], port.features)
-            for name, port in block.ports.items()
+            name: PortCut(modules.index(port.module), port.features)
+            for name, port in self.block.ports.items()
         }
-        layers.append(layer)
+        self.layers.append(layer)
         return layer.resid
 
-    def leave(hidden: Tensor) -> Tensor:
-        layers[number].out = hidden
+    def leave(self, hidden: Tensor) -> Tensor:
+        """Keep the block's output; the next block cuts it."""
+        self.layer.out = hidden
         return hidden
 
-    def projection(at: int) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        def read(hidden: Tensor) -> Tensor:
-            layers[number].reads[at] = hidden
-            return hidden
+    def read(self, at: int, hidden: Tensor) -> Tensor:
+        """Keep what a projection reads."""
+        self.layer.reads[at] = hidden
+        return hidden
 
-        def made(value: Tensor) -> Tensor:
-            layers[number].projected[at] = cut = Cut.at(value)
-            return cut.leaf
-
-        return read, made
-
-    def values(z: Tensor) -> Tensor:
-        layers[number].z = cut = Cut.at(z, edits.get(("z", number)))
+    def project(self, at: int, value: Tensor) -> Tensor:
+        """Cut what a projection makes."""
+        self.layer.projected[at] = cut = Cut.at(value)
         return cut.leaf
 
-    def mlp_reads(hidden: Tensor) -> Tensor:
-        layers[number].mid = cut = Cut.at(hidden)
+    def cut_z(self, z: Tensor) -> Tensor:
+        """Cut the heads' values."""
+        self.layer.z = cut = Cut.at(z, self.edit("z"))
         return cut.leaf
 
-    def mlp_writes(output: Tensor) -> Tensor:
-        layers[number].mlp = cut = Cut.at(output, edits.get(("mlp", number)))
+    def cut_mid(self, hidden: Tensor) -> Tensor:
+        """Cut what the MLP reads."""
+        self.layer.mid = cut = Cut.at(hidden)
         return cut.leaf
 
-    before(block.block, enter)
-    after(block.block, leave)
-    for at, module in enumerate(projections.values()):
-        read, made = projection(at)
-        before(module, read)
-        after(module, made)
-    before(block.o.module, values)
-    if block.mlp is not None:
-        before(block.mlp if block.parallel else block.reader, mlp_reads)
-        after(block.mlp, mlp_writes)
+    def cut_mlp(self, output: Tensor) -> Tensor:
+        """Cut what the MLP writes."""
+        self.layer.mlp = cut = Cut.at(output, self.edit("mlp"))
+        return cut.leaf
+
+
+def before(stack: ExitStack, module: Any, change: Edit) -> None:
+    """Let a module read something else; until ``stack`` is closed."""
+
+    def hook(_: Any, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+
+def after(stack: ExitStack, module: Any, change: Edit) -> None:
+    """Let a module give something else; until ``stack`` is closed."""
+
+    def hook(_: Any, __: Any, output: Any) -> Any:
+        return with_first(output, change(first_tensor(output)))
+
+    stack.callback(module.register_forward_hook(hook).remove)
 
 
 def pull(
@@ -246,33 +275,3 @@ def pull(
         torch.zeros_like(leaf) if one is None else one
         for one, leaf in zip(found, leaves, strict=True)
     ]
-
-
-def _bridge_parts(model: Any) -> Any:
-    from types import SimpleNamespace as NS
-    from circuitgraph.lens.bridge.names import mlp_input_name, mlp_writer
-    from circuitgraph.lens.record import has_mlp, is_parallel
-
-    def port(m):
-        return NS(module=m, inner=m.original_component, features=None)
-
-    blocks = []
-    for block in model.blocks:
-        par = is_parallel(block)
-        has = has_mlp(block)
-        blocks.append(
-            NS(
-                block=block.original_component,
-                attn=block.attn,
-                ports={n: port(getattr(block.attn, n)) for n in "qkv"},
-                o=NS(module=block.attn.o),
-                mlp=mlp_writer(block) if has else None,
-                reader=getattr(block, mlp_input_name(block).split(".")[0]) if has and not par else None,
-                parallel=par and has,
-            )
-        )
-    return NS(
-        blocks=tuple(blocks),
-        unembed=NS(module=model.unembed),
-        run=lambda tokens, keep: model(tokens, return_type="logits"),
-    )

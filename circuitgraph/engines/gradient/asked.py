@@ -14,6 +14,7 @@ from circuitgraph.nodes import Logits, Port, Writer
 from circuitgraph.plan import (
     Cell,
     Freeze,
+    Op,
     PatchPort,
     PatchWrite,
     Plan,
@@ -24,7 +25,7 @@ from circuitgraph.plan import (
 )
 from circuitgraph.request import Positions
 
-__all__ = ["Asked", "HeldPlaces", "Meeting", "asked_of", "as_sent", "check_mode"]
+__all__ = ["Asked", "HeldPlaces", "Meeting", "as_sent", "asked_of", "check_mode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ def _reached_writes(
     return tuple(
         (op.node, op.at)
         for op in writes
-        if any(graph.precedes(other.node, port) for other in writes for port in graph.ports_of(op.node))
+        if any(
+            graph.precedes(other.node, port) for other in writes for port in graph.ports_of(op.node)
+        )
     )
 
 
@@ -156,10 +159,14 @@ def as_sent(plan: Plan) -> Plan:
         last = cell.runs[-1]
         groups = _by_point(graph, last.patched)
         groups += [groups[-1]] * (most - len(groups))  # runs of all cells have the same names
-        runs = []
+        runs: list[Run] = []
         for group in groups:
             nodes = frozenset(op.node for op in group if op.at is None)
-            ops = (*group, Freeze(everything - nodes), Record(ports=(Logits().port,)))
+            ops: tuple[Op, ...] = (
+                *group,
+                Freeze(everything - nodes),
+                Record(ports=(Logits().port,)),
+            )
             runs.append(Run("send", ops))
         arriving = (PatchPort(Logits().port, number, "add") for number in range(most))
         runs.append(Run("measure", (*arriving, ReadLogits())))
@@ -190,19 +197,13 @@ def check_mode(plan: Plan) -> UnsupportedError | None:
     return None
 
 
-def _meets(
-    graph: ModelGraph, cell: Cell, ops: Sequence[ReplaceSenders]
-) -> UnsupportedError | None:
+def _meets(graph: ModelGraph, cell: Cell, ops: Sequence[ReplaceSenders]) -> UnsupportedError | None:
     senders = {sender.node for op in ops for sender in op.senders}
     for op in ops:
         node = op.port.node
         if isinstance(node, Logits):
             continue
-        reached = [
-            str(other.port)
-            for other in ops
-            if graph.precedes(node, other.port)
-        ] + [
+        reached = [str(other.port) for other in ops if graph.precedes(node, other.port)] + [
             str(sender)
             for sender in senders
             if sender == node or any(graph.precedes(node, port) for port in graph.ports_of(sender))
@@ -214,5 +215,3 @@ def _meets(
                 "patch them one at a time, or take engine='fast'"
             )
     return None
-
-

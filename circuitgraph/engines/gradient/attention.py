@@ -1,4 +1,4 @@
-"""The way from the stream to a head's queries, keys and values in closed form, where there is one."""
+"""The way from the stream to queries, keys and values in closed form, where there is one."""
 
 from functools import partial
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from circuitgraph.engines.gradient.backward import HEAD_PORTS
 from circuitgraph.engines.gradient.ports import Attention
-from circuitgraph.lens.blocks import Blocks, _linear_weight
 from circuitgraph.graph import ModelShape
+from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.norms import find_norm
 from circuitgraph.lens.record import Recording
 from circuitgraph.lens.segments import Segments
@@ -17,7 +17,7 @@ __all__ = ["known_attention"]
 
 
 def known_attention(
-    blocks: Blocks,
+    blocks: Backend,
     clean: Recording,
     segments: Segments,
     shape: ModelShape,
@@ -40,7 +40,7 @@ def known_attention(
 
 
 def _known(
-    blocks: Blocks,
+    blocks: Backend,
     clean: Recording,
     segments: Segments,
     number: int,
@@ -60,7 +60,7 @@ def _known(
         return None
     weights, n_own = {}, {}
     for port in HEAD_PORTS:
-        weight = _linear_weight(getattr(blocks.blocks[number].attn, port)).detach()
+        weight = blocks.projection_weight(number, port)
         cut = layer.ports[port]
         made = cut.of(layer.projected[cut.module].made.detach())
         if not _is_linear(reads[:2], weight, made[:2]):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuitgraph.graph import ModelGraph
 from circuitgraph.lens.segments import LayerSegments, Segments, pull
-from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, PortName, Writer
+from circuitgraph.nodes import MLP, Head, Logits, Port, PortName, Writer
 
 __all__ = ["NOTHING_HELD", "Held", "LayerGradients", "RunGradients", "run_backward"]
 
@@ -204,7 +204,9 @@ class _Block:
         # In turn `t` came head `t` of every group.
         return {
             port: rearrange(
-                torch.stack(parts, dim=3) if self.heads_apart else torch.cat(parts, dim=2)[:, :, None],
+                torch.stack(parts, dim=3)
+                if self.heads_apart
+                else torch.cat(parts, dim=2)[:, :, None],
                 "prompt pos group turn width -> prompt pos (group turn) width",
             )
             for port, parts in found.items()
@@ -217,7 +219,9 @@ class _Block:
         shape = self.graph.shape
         made = [layer.projected[at].made for at in sorted(layer.projected)]
         tokens = copies["q"].shape[:2]
-        gradients = [copies["q"].new_zeros(*tokens, value.numel() // tokens.numel()) for value in made]
+        gradients = [
+            copies["q"].new_zeros(*tokens, value.numel() // tokens.numel()) for value in made
+        ]
         held = [one for one in self.held.ports if _head_of(one.node, number)]
         for port in HEAD_PORTS:
             flow = copies[port]

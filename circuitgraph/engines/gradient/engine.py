@@ -1,7 +1,7 @@
-"""The estimating engine: exact changes, and the gradient in place of the run that measures them."""
+"""The estimating engine: exact changes, and a gradient in place of the run that measures them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -9,192 +9,164 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.compiler import compile as compile_request
+from circuitgraph.engines.engine import EngineOptions, MeasuredCells
 from circuitgraph.engines.fast.engine import FastEngine
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
-from circuitgraph.engines.fast.recompute import run_recompute
-from circuitgraph.engines.fast.send import Sender, run_send
-from circuitgraph.engines.fast.state import Outputs, State
-from circuitgraph.engines.gradient.asked import Asked, Meeting, asked_of, check_mode
+from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
+from circuitgraph.engines.gradient.asked import asked_of, check_mode
+from circuitgraph.engines.gradient.contraction import Contraction
 from circuitgraph.engines.gradient.estimators import Estimator
-from circuitgraph.engines.gradient.ports import PortGradients, token_slices
-from circuitgraph.engines.gradient.runs import Gradients, mean_gradients
-from circuitgraph.errors import UnsupportedError
+from circuitgraph.engines.gradient.metrics import check_gradient
+from circuitgraph.engines.gradient.runs import mean_gradients
+from circuitgraph.engines.setup import Setup
+from circuitgraph.errors import Problems, UnsupportedError
 from circuitgraph.plan import Plan
-from circuitgraph.schedule import Schedule
-from circuitgraph.schedule import schedule as make_schedule
 
-__all__ = ["estimate_plan"]
-
-NUMBERS_AT_ONCE = 2**27
+__all__ = ["GradientEngine"]
 
 
-def estimate_plan(
-    fast: FastEngine, estimator: Estimator, plan: Plan
-) -> Float[Tensor, "cell value"]:
-    """Return the estimated metric of every cell: clean, plus what its changes make of it.
+class GradientEngine:
+    """Estimates plans: what arrives at the receivers is exact, what becomes of it is first order.
 
     Args:
-        fast: Has the recordings, and finds what arrives at the receivers.
-        estimator: Where the gradient is taken.
-        plan: What is asked.
-    """
-    if plan.mode == "replace":
-        plan = compile_request(
-            plan.graph,
-            plan.request,
-            plan.variant,
-            mode="set",
-            source=plan.source,
-            n_positions=fast.setup.positions.shortest,
-        )
-    asked = asked_of(plan)
-    state = fast.state
-    points = any(meeting.port is None for meeting in asked.meetings)
-    gradients = mean_gradients(state, estimator, asked.held, points=points)
-    with torch.no_grad():
-        change = _Contraction(fast, asked, gradients).run()
-    return fast.clean_metric + change.flatten(1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Contraction:
-    """Changes times gradients, as the changes come.
-
-    Args:
-        fast: Finds the changes.
-        asked: Which changes meet which gradients.
-        gradients: By what is held, one of each metric.
+        setup: The experiment.
+        estimator: Where gradients are taken, and by which rules.
+        options: Memory, and whether the model is first tried out.
+        fast: Has recorded the same prompts already; None to record them.
     """
 
-    fast: FastEngine
-    asked: Asked
-    gradients: Gradients
+    def __init__(
+        self,
+        setup: Setup,
+        estimator: Estimator,
+        options: EngineOptions,
+        fast: FastEngine | None = None,
+    ) -> None:
+        """Prepare to estimate plans on an experiment; nothing is run yet."""
+        self.setup = setup
+        self.estimator = estimator
+        self.options = options
+        self._recorded = fast
 
     @property
-    def state(self) -> State:
-        """The recorded experiment."""
-        return self.fast.state
+    def name(self) -> str:
+        """What results call it."""
+        return self.estimator.name
 
     @cached_property
-    def schedule(self) -> Schedule:
-        """What is run to have the changes."""
-        return make_schedule(self.asked.plan, self.fast.passes)
+    def size(self) -> int:
+        """How many prompts are run at once: their graph may take half of the memory."""
+        setup = self.setup
+        if setup.metric.of_prompts(slice(0, 1)) is None:
+            return setup.n_prompts
+        share = parse_budget(self.options.memory_budget, setup.clean.device) // 2
+        return max(1, min(setup.n_prompts, share // graph_bytes(setup)))
 
     @cached_property
-    def total(self) -> Float[Tensor, "cell metric prompt"]:
-        """What has been added up so far."""
-        state = self.state
-        n_metrics = len(next(iter(self.gradients.values())))
-        shape = (len(self.asked.plan.cells), n_metrics, state.n_prompts)
-        return torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+    def fast(self) -> FastEngine:
+        """Records all prompts at once; only where they fit."""
+        return self._recorded or self._fast(self.setup)
 
-    def run(self) -> Float[Tensor, "cell metric prompt"]:
-        """Run all stages but the one that measures; return what their changes make of the metric."""
-        outputs: dict[int, Outputs] = {}
-        last = {meeting.run for meeting in self.asked.meetings}
-        budget = self.fast.for_stacks
-        for number, stage in enumerate(self.schedule.stages[:-1]):
-            if number in last:
-                self.meet(number, outputs)
-            elif stage.name == "send":
-                outputs[number] = run_send(self.state, stage, outputs, budget)
-            else:
-                outputs[number] = run_recompute(self.state, stage, outputs, budget)
-        return self.total
-
-    def meet(self, number: int, outputs: Mapping[int, Outputs]) -> None:
-        """Run one stage of senders, and let what arrives meet its gradients."""
-        stage = self.schedule.stages[number]
-        sender = Sender(self.state, stage, outputs)
-        meetings = self.by_arrival(number)
-        order = sorted(range(len(stage.jobs)), key=sender.first_layers.__getitem__)
-
-        def run(jobs: Sequence[int]) -> None:
-            def visit(point: int, _: Sequence[int], change: Tensor, __: bool) -> None:
-                rows = {job: row for row, job in enumerate(jobs[: len(change)])}
-                here = [
-                    (rows[job], meeting)
-                    for job in rows
-                    for meeting in meetings.get((job, point), ())
-                ]
-                if here:
-                    self.add(change, here, sender.places)
-
-            sender.walk(jobs, visit)
-
-        for _ in in_stacks(order, rows_that_fit(self.fast.for_stacks, sender.bytes_per_row), run):
-            pass
-
-    def by_arrival(self, number: int) -> dict[tuple[int, int], list[Meeting]]:
-        """Return the meetings of a stage's changes, by job and the point where they arrive."""
-        jobs = self.schedule.stages[number].job_of_cell
-        found: dict[tuple[int, int], list[Meeting]] = {}
-        for meeting in self.asked.meetings:
-            if meeting.run == number:
-                found.setdefault((jobs[meeting.cell], meeting.recorded), []).append(meeting)
-        return found
-
-    def add(
-        self,
-        change: Float[Tensor, "row prompt place d_model"],
-        here: Sequence[tuple[int, Meeting]],
-        places: Tensor | None,
-    ) -> None:
-        """Add what changes that have arrived make of the metric."""
-        groups: dict[tuple[object, ...], list[tuple[int, Meeting]]] = {}
-        for row, meeting in here:
-            alike = (meeting.held, meeting.point, meeting.port is None)
-            groups.setdefault(alike, []).append((row, meeting))
-        for group in groups.values():
-            first = group[0][1]
-            for metric, gradients in enumerate(self.gradients[first.held]):
-                self.add_alike(change, group, places, gradients, metric)
-
-    def add_alike(
-        self,
-        change: Float[Tensor, "row prompt place d_model"],
-        group: Sequence[tuple[int, Meeting]],
-        places: Tensor | None,
-        gradients: PortGradients,
-        metric: int,
-    ) -> None:
-        """Add what some changes make of one metric, all of which meet gradients at one point."""
-        state, first = self.state, group[0][1]
-        rows = sorted({row for row, _ in group})
-        row_at = {row: at for at, row in enumerate(rows)}
-        ports = gradients.ports_at(first.point)
-        columns = sorted({ports.index(m.port) for _, m in group if m.port is not None})
-        column_at = {ports[column]: at for at, column in enumerate(columns)}
-        changes = (change if len(rows) == len(change) else change[rows]).flatten(1, 2)
-        n_places = change.shape[2]
-        where = dict.fromkeys(meeting.at for _, meeting in group)
-        scores = {at: self.zeros(len(rows), max(1, len(columns))) for at in where}
-        width = max(len(columns), len(rows)) * change.shape[-1]
-        for part in token_slices(changes.shape[1], width, NUMBERS_AT_ONCE):
-            prompt = torch.arange(part.start, part.stop, device=change.device) // n_places
-            tokens: slice | Tensor = part
-            if places is not None:
-                tokens = prompt * state.n_pos + places.flatten()[part]
-            mine = changes[:, part].transpose(0, 1)
-            if first.port is None:
-                found = gradients.at_stream(first.point, mine, tokens)[..., None]
-            else:
-                found = gradients.scores(first.point, mine, tokens, columns)
-            for at, total in scores.items():
-                mask = state.setup.positions.mask(at)
-                kept = found if mask is None else found * mask.flatten()[tokens][:, None, None]
-                total.index_add_(0, prompt, kept)
-        cells: dict[object, list[tuple[int, int, int]]] = {}
-        for row, meeting in group:
-            column = 0 if meeting.port is None else column_at[meeting.port]
-            cells.setdefault(meeting.at, []).append((meeting.cell, row_at[row], column))
-        for at, found_at in cells.items():
-            cell, row_, column_ = torch.tensor(found_at, device=change.device).T
-            self.total[:, metric].index_add_(0, cell, scores[at][:, row_, column_].T)
-
-    def zeros(self, *shape: int) -> Float[Tensor, "prompt row port"]:
-        """Return nothing yet, per prompt."""
-        state = self.state
-        return torch.zeros(
-            state.n_prompts, *shape, dtype=state.delta_dtype, device=state.final.device
+    def _fast(self, setup: Setup) -> FastEngine:
+        return FastEngine(
+            setup,
+            memory_budget=self.options.memory_budget,
+            self_check=self.options.self_check,
         )
+
+    def parts(self, plan: Plan | None = None) -> Iterator[tuple[slice, FastEngine]]:
+        """Yield some prompts at a time, each with what records them.
+
+        Args:
+            plan: What is to be run on them: means over the prompts must still be over all of them.
+        """
+        setup = self.setup
+        if self.size >= setup.n_prompts:
+            yield slice(0, setup.n_prompts), self.fast
+            return
+        if plan is not None and plan.source.startswith("mean") and setup.dataset is None:
+            setup = replace(setup, dataset=setup.corrupt, dataset_lengths=setup.positions.lengths)
+        for start in range(0, setup.n_prompts, self.size):
+            rows = slice(start, min(start + self.size, setup.n_prompts))
+            yield rows, self._fast(setup.of_prompts(rows))
+
+    def with_setup(self, setup: Setup) -> "GradientEngine":
+        """Return an engine for other patched values or metrics, on the same recordings."""
+        other = GradientEngine(setup, self.estimator, self.options)
+        if min(self.size, other.size) < setup.n_prompts:
+            return other
+        return GradientEngine(setup, self.estimator, self.options, fast=self.fast.with_setup(setup))
+
+    # -- measuring ------------------------------------------------------------------------------
+
+    @property
+    def clean_metric(self) -> Float[Tensor, "value"]:
+        """The metric on the clean prompts."""
+        return self._both[0]
+
+    @property
+    def corrupt_metric(self) -> Float[Tensor, "value"]:
+        """The metric on the corrupt prompts."""
+        return self._both[1]
+
+    @cached_property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        n_metrics = len(self.setup.metric.parts)
+        found = [
+            torch.stack([fast.clean_metric, fast.corrupt_metric]).unflatten(1, (n_metrics, -1))
+            for _, fast in self.parts()
+        ]
+        clean, corrupt = torch.cat(found, dim=2).flatten(1)
+        return clean, corrupt
+
+    # -- estimating -----------------------------------------------------------------------------
+
+    def answering(self, plan: Plan) -> "GradientEngine":
+        """Return this engine, where the plan can be estimated.
+
+        Raises:
+            UnsupportedError: It cannot: the metric is of an activation or has no gradient; or mode
+                ``replace`` on edges that reach each other; before anything is run.
+        """
+        problems = Problems()
+        problems.add(check_gradient(self.setup, self.estimator))
+        problems.add(check_mode(plan))
+        problems.raise_if_any(f"cannot estimate {plan.title!r}")
+        return self
+
+    def run(self, plan: Plan) -> Iterator[MeasuredCells]:
+        """Yield the plan's cells with their estimated metric, on some prompts after others.
+
+        Raises:
+            UnsupportedError: The model's parts cannot be run by themselves.
+        """
+        if plan.mode == "replace":  # the modes agree here, and 'set' says what arrives
+            plan = compile_request(
+                plan.graph,
+                plan.request,
+                plan.variant,
+                mode="set",
+                source=plan.source,
+                n_positions=self.setup.positions.shortest,
+            )
+        asked = asked_of(plan)
+        points = any(meeting.port is None for meeting in asked.meetings)
+        for rows, fast in self.parts(plan):
+            if fast.traits.problems:
+                raise UnsupportedError(
+                    f"cannot estimate {plan.title!r}: {fast.traits.problems[0]}; "
+                    "engine='reference' runs it exactly"
+                )
+            gradients = mean_gradients(fast.state, self.estimator, asked.held, points=points)
+            with torch.no_grad():
+                change = Contraction(fast, asked, gradients).run()
+            values = fast.clean_metric.to(change.dtype) + change.flatten(1)
+            yield MeasuredCells(range(len(plan.cells)), rows, values)
+
+
+def graph_bytes(setup: Setup) -> int:
+    """Return what a run of one prompt takes with its graph, and its recordings."""
+    limits, shape = setup.backend.limits, setup.graph.shape
+    heads = shape.n_heads * limits.d_head
+    width = 12 * limits.d_model + 6 * heads + 5 * limits.d_mlp + 4 * shape.n_heads * setup.n_pos
+    size = limits.dtype.itemsize
+    return setup.n_pos * shape.n_layers * width * size + recording_bytes(setup)

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from circuitgraph.errors import RequestError
+
+if TYPE_CHECKING:
+    from circuitgraph.engines.engine import EngineOptions
+    from circuitgraph.engines.gradient.engine import GradientEngine
+    from circuitgraph.engines.setup import Setup
 
 __all__ = ["EAP", "EAPIG", "CleanCorrupt", "Estimator", "Path", "Rules", "Spot"]
 
@@ -43,6 +48,12 @@ class _Named:
             raise RequestError(
                 f"no rules {self.rules!r}: write one of {', '.join(get_args(Rules))}, or None"
             )
+
+    def prepare(self, setup: "Setup", options: "EngineOptions") -> "GradientEngine":
+        """Return the engine on an experiment; nothing is run yet."""
+        from circuitgraph.engines.gradient.engine import GradientEngine
+
+        return GradientEngine(setup, self, options)  # type: ignore[arg-type]
 
     def _named(self, name: str) -> str:
         return name if self.rules is None else f"{name} with {_RULES[self.rules]}"
@@ -126,8 +137,8 @@ class EAPIG(_Named):
     Args:
         steps: How many runs: at ``k / steps`` of the way from corrupt to clean, ``k`` from 0 to
             ``steps - 1``, so that the corrupt end is among them and the clean end is not.
-        path: What moves: ``inputs``, the embeddings; or ``activations``, the embedding, the heads of
-            each layer and each MLP in turn, each by itself, which takes ``steps`` runs for each.
+        path: What moves: ``inputs``, the embeddings; or ``activations``: the embedding, the heads
+            of each layer and each MLP in turn, each by itself, ``steps`` runs for each.
         rules: As for `EAP`.
 
     Raises:

@@ -142,29 +142,38 @@ class PortGradients:
             whole = torch.cat([self._whole(layer, port, copies[port]) for port in HEAD_PORTS], 1)
             held.whole = _added(held.whole, whole * share)
             return
-        resid = self.flat(layer.resid)
-        norm = known.norm
-        scale = 1.0 if isinstance(norm, Identity) else norm.scale(resid).to(self.dtype) * share
-        stream = None if isinstance(norm, Identity) else norm.normalized(resid).to(self.dtype)
-        along = []
+        resid, along = self.flat(layer.resid), []
+        scale: Tensor | float = share
+        stream = None
+        if isinstance(known.norm, Norm):
+            scale = known.norm.scale(resid)[..., None] * share
+            stream = None if self.frozen else known.norm.normalized(resid)
         for port in HEAD_PORTS:
-            gradient = self.flat(copies[port])
-            if isinstance(norm, Identity):
-                gradient = gradient * share
-            scaled = (gradient * (scale[..., None] if isinstance(scale, Tensor) else 1.0)).transpose(
-                0, 1
-            )
-            held.scaled[port] = _added(held.scaled.get(port), scaled)
-            if stream is not None and not self.frozen:
-                weight = known.weight(port, self.dtype)
-                made = stream @ weight.flatten(0, 1).T
-                own = made.unflatten(-1, weight.shape[:2])
-                if own.shape[1] != gradient.shape[1]:
-                    own = own.repeat_interleave(gradient.shape[1] // own.shape[1], dim=1)
-                along.append((own * scaled.transpose(0, 1)).sum(-1) / resid.shape[-1])
-        if stream is not None and not self.frozen:
+            scaled = self.flat(copies[port]) * scale
+            if stream is not None:
+                along.append(self._along(known, port, stream, scaled))
+            held.scaled[port] = _added(held.scaled.get(port), scaled.transpose(0, 1))
+        if stream is not None:
             held.streams.append(stream)
             held.along.append(torch.cat(along, dim=1))
+
+    def _along(
+        self,
+        known: Attention,
+        port: PortName,
+        stream: Float[Tensor, "token d_model"],
+        scaled: Float[Tensor, "token head width"],
+    ) -> Float[Tensor, "token head"]:
+        """Return how much of the normalised stream a norm takes away, for each of a kind of port.
+
+        That is the mean over ``d_model`` of gradient times stream: at the queries, a product of
+        gradient and queries less their bias.
+        """
+        weight = known.weight(port, self.dtype)
+        made = (stream @ weight.flatten(0, 1).T).unflatten(-1, weight.shape[:2])
+        if len(weight) < scaled.shape[1]:
+            made = made.repeat_interleave(scaled.shape[1] // len(weight), dim=1)
+        return (made * scaled).sum(-1) / stream.shape[-1]
 
     def _whole(
         self, layer: LayerSegments, port: PortName, copies: Copies
@@ -233,7 +242,10 @@ class PortGradients:
         return found[0] if len(found) == 1 else torch.cat(found, dim=2)
 
     def at_stream(
-        self, point: int, changes: Float[Tensor, "token row d_model"], tokens: slice
+        self,
+        point: int,
+        changes: Float[Tensor, "token row d_model"],
+        tokens: slice | Int[Tensor, "token"],
     ) -> Float[Tensor, "token row"]:
         """Return ``< change, gradient >`` per token, where all that reads the stream does."""
         assert self.points is not None

@@ -16,7 +16,7 @@ from circuitgraph.engines.gradient.estimators import Estimator, Spot
 from circuitgraph.engines.gradient.ports import PortGradients
 from circuitgraph.errors import UnsupportedError
 from circuitgraph.lens.rules import Rule, rule_of
-from circuitgraph.lens.segments import Edit, Segments, _bridge_parts, run_in_segments
+from circuitgraph.lens.segments import Edit, Segments
 
 __all__ = ["mean_gradients"]
 
@@ -82,8 +82,8 @@ def _run(state: State, spot: Spot) -> Segments:
     edits: dict[tuple[str, int], Edit] = {}
     if spot.clean != 1.0:
         edits[spot.what, spot.layer] = moved
-    return run_in_segments(
-        _bridge_parts(state.setup.model), state.setup.clean, read=state.setup.metric.read, edits=edits
+    return state.blocks.run_in_segments(
+        state.setup.clean, read=state.setup.metric.read, edits=edits
     )
 
 
