@@ -331,15 +331,18 @@ class ReferenceEngine:
         """Keep an activation that a metric reads, after any edit at the same hook.
 
         Heads with patched ports are recomputed by themselves: of an attention pattern, theirs is
-        taken from there.
+        taken from there, be it before the whole attention hands out its own or after.
         """
+        patched: dict[int, Tensor] = {}
 
         def hook(value: Tensor, hook: Any) -> None:
             if not self._inside:
                 kept.activations[name] = _by_position(value.detach().clone(), shape)
             elif self._patched_head is not None and site.part == "pattern":
-                kept.activations[name][:, self._patched_head] = value[:, self._patched_head]
+                patched[self._patched_head] = value[:, self._patched_head].detach().clone()
                 self._patterns += 1
+            for head, pattern in patched.items() if name in kept.activations else ():
+                kept.activations[name][:, head] = pattern
 
         return hook
 
