@@ -22,7 +22,6 @@ from transformers import (
 from circuitgraph.errors import ModelError
 from circuitgraph.graph import ModelGraph
 from circuitgraph.models import DEFAULT_MODEL, known_models, load_model
-from circuitgraph.models import load as loading
 from circuitgraph.models import smollm2 as building
 from circuitgraph.models import wheel as wheels
 from circuitgraph.models.available import missing
@@ -180,7 +179,7 @@ class TestHub:
                 raise cause
             raise OSError("could not load it") from cause
 
-        monkeypatch.setattr(loading, "boot", fail)
+        monkeypatch.setattr("circuitgraph.lens.bridge.loading.boot", fail)
         with pytest.raises(ModelError) as caught:
             load_model("some/model")
         assert str(caught.value) == f"cannot load model 'some/model': {reason}{WAYS_OUT}"

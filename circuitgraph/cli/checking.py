@@ -1,9 +1,11 @@
 """``circuitgraph models --check``: a model of the user's put to the checks of every family."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitgraph.cli.options import DtypeName
+import circuitgraph as cg
+from circuitgraph.cli.options import BackendName, DtypeName
 from circuitgraph.cli.setting import loader
 from circuitgraph.cli.telling import complain, say, say_table, say_title, step
 from circuitgraph.errors import PromptError
@@ -25,6 +27,8 @@ def check_model(
     seed: int,
     device: str | None,
     dtype: DtypeName,
+    backend: BackendName = BackendName.TRANSFORMERLENS,
+    parts: Path | None = None,
 ) -> bool:
     """Load a model, run the checks on it, and show what came of each.
 
@@ -36,14 +40,16 @@ def check_model(
     """
     if prompts < 1:
         raise PromptError(f"--prompts must be 1 or more, got {prompts}")
-    with step("torch and TransformerLens imported"):
+    imported = "TransformerLens" if backend is BackendName.TRANSFORMERLENS else "transformers"
+    with step(f"torch and {imported} imported"):
         from circuitgraph.checks import checks_named, run_checks
         from circuitgraph.experiment.progress import progress_bar
 
-        load = loader(device, dtype)
+        load = loader(device, dtype, backend)
     chosen = checks_named(only or None)
+    names = None if parts is None else cg.HuggingFaceMap.read(parts)
     with step(f"{name} loaded"):
-        model = load(name)
+        model = load(name) if names is None else names.on(load(name))
     results: list[Result] = []
     with (
         step(f"{len(chosen)} checks on {prompts} random prompt pairs", spinner=False),

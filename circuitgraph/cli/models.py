@@ -1,11 +1,20 @@
 """``circuitgraph models``: the models worth naming, and whether each is here; checks of one."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from circuitgraph.cli.checking import check_model
-from circuitgraph.cli.options import Device, Dtype, DtypeName, Prompts, Seed
+from circuitgraph.cli.options import (
+    Backend,
+    BackendName,
+    Device,
+    Dtype,
+    DtypeName,
+    Prompts,
+    Seed,
+)
 from circuitgraph.cli.telling import say, say_table
 from circuitgraph.models import known_models
 from circuitgraph.models.available import missing
@@ -16,6 +25,7 @@ EXAMPLES = (
     "circuitgraph models",
     "circuitgraph models --check smollm2-135m",
     "circuitgraph models --check path/to/folder --dtype float64",
+    "circuitgraph models --check Qwen/Qwen2.5-0.5B --backend huggingface",
     "circuitgraph models --check gpt2 --only queries --only '5 all writers'",
 )
 
@@ -39,6 +49,17 @@ def models(
     seed: Seed = 1,
     device: Device = None,
     dtype: Dtype = DtypeName.FLOAT32,
+    backend: Backend = BackendName.TRANSFORMERLENS,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="With --backend huggingface: a TOML file that names the parts of a model whose "
+            "family is not known, a line each, such as: o = 'c_proj'.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """List the models worth naming, and whether each can be loaded here and now.
 
@@ -51,7 +72,18 @@ def models(
         if only:
             raise typer.BadParameter("name the model with --check", param_hint="--only")
         _list()
-    elif not check_model(check, only or (), prompts=prompts, seed=seed, device=device, dtype=dtype):
+    elif parts is not None and backend is not BackendName.HUGGINGFACE:
+        raise typer.BadParameter("it needs --backend huggingface", param_hint="--map")
+    elif not check_model(
+        check,
+        only or (),
+        prompts=prompts,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        parts=parts,
+    ):
         raise typer.Exit(1)
 
 

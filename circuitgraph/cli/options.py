@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Backend",
+    "BackendName",
     "Device",
     "Dtype",
     "DtypeName",
@@ -28,6 +30,13 @@ __all__ = [
     "VariantText",
     "Variants",
 ]
+
+
+class BackendName(StrEnum):
+    """Which library holds the model."""
+
+    TRANSFORMERLENS = "transformerlens"
+    HUGGINGFACE = "huggingface"
 
 
 class ModeName(StrEnum):
@@ -135,6 +144,10 @@ Engines = Annotated[
         help=f"What runs it: {', '.join(EngineName)}.",
         show_default=EngineName.FAST.value,
     ),
+]
+Backend = Annotated[
+    BackendName,
+    typer.Option(metavar="NAME", help=f"Which library holds the model: {', '.join(BackendName)}."),
 ]
 Device = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
-from circuitgraph.cli.options import DtypeName
+from circuitgraph.cli.options import BackendName, DtypeName
 from circuitgraph.cli.telling import step
 from circuitgraph.errors import ModelError, PromptError, RequestError
 from circuitgraph.models import known_models
@@ -74,8 +74,12 @@ class Setting:
         return experiment, task
 
 
-def loader(device: str | None, dtype: DtypeName) -> Callable[[str], Any]:
-    """Import what loads models, and return it with device and dtype filled in.
+def loader(
+    device: str | None,
+    dtype: DtypeName,
+    backend: BackendName = BackendName.TRANSFORMERLENS,
+) -> Callable[[str], Any]:
+    """Import what loads models, and return it with back end, device and dtype filled in.
 
     Raises:
         ModelError: There is no such device here.
@@ -88,8 +92,11 @@ def loader(device: str | None, dtype: DtypeName) -> Callable[[str], Any]:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"no device {device!r} here: {reason}") from error
+    if backend is BackendName.TRANSFORMERLENS:
+        import circuitgraph.lens.bridge.loading  # noqa: F401  # what takes time, in its own step
     load = cg.load_model
-    return lambda name: load(name, device=device, dtype=getattr(torch, dtype.value))
+    options = {"device": device, "dtype": getattr(torch, dtype.value)}
+    return lambda name: load(name, backend=backend.value, **options)
 
 
 def known_graph(name: str) -> cg.ModelGraph | None:

