@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,12 +96,13 @@ def test_float32_steps_leave_what_the_page_says(family: Family) -> None:
 def test_equals_raw_hooks_on_the_model_itself(family: Family) -> None:
     """Every kind of sender and of receiver, under both variants."""
     with as_exact_as_can_be(family):
-        equals_raw_hooks(family)
+        equals_raw_hooks(family, family.bridge())
 
 
-def equals_raw_hooks(family: Family) -> None:
+def equals_raw_hooks(family: Family, model: Any) -> None:
+    """Compare a model with raw hooks; a bridge over the same lends the names of its parts."""
     bridge = family.bridge()
-    exp = Experiment(bridge, tokens(3), tokens(4), metric, progress=False)
+    exp = Experiment(model, tokens(3), tokens(4), metric, progress=False)
     raw = RawModel(family.module(), bridge)
     clean, corrupt = tokens(3), tokens(4)
     own = raw.run(clean)["logits"]

@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from circuitgraph.errors import ModelError
 
@@ -52,7 +52,7 @@ class HuggingFaceMap:
     v: str = "v_proj"
     o: str = "o_proj"
     qkv: str = ""
-    qkv_order: Literal["joined", "grouped"] = "joined"
+    qkv_order: str = "joined"
     mlp: str = "mlp"
     mlp_norm: str = "post_attention_layernorm"
     parallel: bool = False
@@ -71,17 +71,17 @@ class HuggingFaceMap:
             given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ModelError(f"cannot read the map {str(path)!r}: {error}") from error
-        known = {one.name: one.type for one in fields(cls)}
+        known = {one.name: one.default for one in fields(cls)}
         for name, value in given.items():
             if name not in known:
                 raise ModelError(
                     f"the map {str(path)!r} names {name!r}, which is no part: the parts are "
                     f"{', '.join(known)}"
                 )
-            default = next(one.default for one in fields(cls) if one.name == name)
-            if type(value) is not type(default):
+            if type(value) is not type(known[name]):
                 raise ModelError(
-                    f"the map {str(path)!r} gives {name} = {value!r}: it must be like {default!r}"
+                    f"the map {str(path)!r} gives {name} = {value!r}: it must be like "
+                    f"{known[name]!r}"
                 )
         return cls(**given)
 

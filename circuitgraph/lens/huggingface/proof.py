@@ -1,7 +1,8 @@
 """Proving on the model itself that its parts are what a map says; two tokens are run.
 
 What cannot be seen from names and shapes: that every part is called, and once; whether attention
-and MLP of a block read the same stream; which features of one projection are keys and values.
+and MLP of a block read the same stream; whether a block adds what they write and nothing else;
+which features of one projection are keys and values.
 """
 
 from functools import partial
@@ -50,7 +51,8 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
             "were seen in one run: the model's layers share their blocks, or not all are run"
         )
     for number, layer in enumerate(recording.layers):
-        if wrong := _missing(layer, names) or _wrong_stream(layer, read.get(number, []), names):
+        wrong = _missing(layer, names) or _wrong_stream(layer, read.get(number, []), names)
+        if wrong := wrong or _other_writes(backend, number, layer, names):
             return f"layer {number} of {type(backend.model).__name__}: {wrong}"
     return _wrong_features(backend, recording, names) if names.qkv else ""
 
@@ -91,6 +93,37 @@ def _wrong_stream(layer: "LayerRecord", read: list[Tensor], names: HuggingFaceMa
             f"{where} reads the block's input, not what the attention has written to: say "
             "parallel=True, or name another mlp_norm, in cg.HuggingFaceMap"
         )
+    return ""
+
+
+def _other_writes(
+    backend: "Blocks", number: int, layer: "LayerRecord", names: HuggingFaceMap
+) -> str:
+    """Return what is wrong where a block adds anything but what its heads and its MLP write.
+
+    With heads and MLP silent it must leave the residual stream as it is, but for biases, which are
+    the same at both positions; with the MLP silent, as the MLP's norm reads it.
+    """
+    assert layer.z is not None
+    assert layer.mlp is not None
+    if layer.mlp.shape != layer.resid.shape:
+        return (
+            f"{names.mlp} writes {layer.mlp.shape[-1]} features, the residual stream has "
+            f"{layer.resid.shape[-1]}: name the module whose output is added, with mlp=..."
+        )
+    silent = torch.zeros_like(layer.mlp)
+    cases = [(torch.zeros_like(layer.z), layer.resid, "heads and MLP are")]
+    if layer.mid is not None:
+        cases.append((layer.z, layer.mid, "the MLP is"))
+    for z, expected, which in cases:
+        out = backend.run_block(number, layer.resid, layer.call, z=z, mlp=silent).out
+        added = out - expected
+        if not close(added[:, :1] + out[:, 1:], added[:, 1:] + out[:, 1:]):
+            return (
+                f"when {which} silent, the block does not leave the residual stream as "
+                f"{names.mlp_norm or names.mlp} reads it: it adds something else or norms the "
+                "stream itself, or mlp and mlp_norm of cg.HuggingFaceMap name other parts"
+            )
     return ""
 
 
