@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     from circuitgraph.metrics import AttentionTo as AttentionTo
     from circuitgraph.metrics import KLDivergence as KLDivergence
     from circuitgraph.metrics import LogitDiff as LogitDiff
+    from circuitgraph.metrics import LogitMargin as LogitMargin
+    from circuitgraph.metrics import LogOdds as LogOdds
     from circuitgraph.metrics import LogProb as LogProb
     from circuitgraph.metrics import Probability as Probability
+    from circuitgraph.metrics import ProbabilityDiff as ProbabilityDiff
     from circuitgraph.metrics import Rank as Rank
     from circuitgraph.models import load_model as load_model
 
@@ -66,14 +69,17 @@ __all__ = [
     "Head",
     "HuggingFaceMap",
     "KLDivergence",
+    "LogOdds",
     "LogProb",
     "LogitDiff",
+    "LogitMargin",
     "Logits",
     "ModelGraph",
     "ModelShape",
     "Plan",
     "Port",
     "Probability",
+    "ProbabilityDiff",
     "Rank",
     "Request",
     "Schedule",
@@ -107,6 +113,9 @@ _LATER = {
     "LogProb": "circuitgraph.metrics",
     "LogitDiff": "circuitgraph.metrics",
     "Probability": "circuitgraph.metrics",
+    "LogOdds": "circuitgraph.metrics",
+    "LogitMargin": "circuitgraph.metrics",
+    "ProbabilityDiff": "circuitgraph.metrics",
     "Rank": "circuitgraph.metrics",
     "load_model": "circuitgraph.models",
 }

@@ -132,6 +132,7 @@ class TestErrors:
             (["compare", "29.1 -> 23.3.q => logits"], "29.1 does not come before 23.3.q"),
             (["compare", "head -> logits", "--variant", "mlps"], "leaves nothing to compare"),
             (["patch", "head -> logits", "--task", "sum"], "no task 'sum': there is ioi"),
+            (["demo", "--task", "my.csv"], "no file 'my.csv' with pairs of prompts"),
             (["demo", "--prompts", "0"], "--prompts must be 1 or more, got 0"),
             (["draw", "nowhere.json"], "no file 'nowhere.json'"),
             (["draw", __file__], "wanted is a JSON file that Effects.save or Circuit.save wrote"),

@@ -13,7 +13,7 @@ import typer
 
 from circuitgraph.cli.findings import feeding, in_words, joint, make_circuit, swept, writing
 from circuitgraph.cli.keeping import Folder
-from circuitgraph.cli.options import Device, Dtype, DtypeName, Model, Prompts, Seed
+from circuitgraph.cli.options import Device, Dtype, DtypeName, MaybePrompts, Model, Seed, TaskName
 from circuitgraph.cli.setting import Setting
 from circuitgraph.cli.telling import say, say_table, say_title, signed, step
 from circuitgraph.models import DEFAULT_MODEL
@@ -43,9 +43,10 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the results are written.")
     ] = Path("demo-output"),
-    prompts: Prompts = 25,
+    prompts: MaybePrompts = None,
     seed: Seed = 1,
     model: Model = DEFAULT_MODEL,
+    task: TaskName = "ioi",
     device: Device = None,
     dtype: Dtype = DtypeName.FLOAT32,
 ) -> None:
@@ -53,15 +54,16 @@ def demo(
 
     Every head is patched into the logits, under both variants of path patching; then every head
     into the queries of those that write the answer. Prints a table, and leaves the effects,
-    tables, heatmaps and the drawn circuit in a folder. Takes about a minute on two cores.
+    tables, heatmaps and the drawn circuit in a folder. Takes about a minute on two cores. With
+    --task, the same for other prompts.
     """
     started = perf_counter()
     folder = Folder(out)
-    setting = Setting(model, "ioi", prompts, seed, device, dtype)
-    experiment, task = setting.make()
+    setting = Setting(model, task, prompts, seed, device, dtype)
+    experiment, asked = setting.make()
     from circuitgraph.effects import Comparison  # pandas, after what needs seconds anyway
 
-    say_prompts(experiment, task)
+    say_prompts(experiment, asked)
 
     with step("every head -> logits, MLPs recomputed (mlps)", spinner=False):
         mlps = experiment.patch(TO_LOGITS, "mlps")
@@ -87,17 +89,17 @@ def demo(
         single_pass.save(folder.add("head_to_logits.single-pass.json", "the other"))
         folder.keep_effects(queries, "head_to_queries", "heads that feed the queries")
         circuit.save(folder.add("circuit.json", "the circuit; Circuit.load reads it"))
-        title = f"Indirect objects in {model}"
+        title = f"{asked.name} in {model}" if task != "ioi" else f"Indirect objects in {model}"
         circuit.draw(title=title).save(folder.add("circuit.svg", "the circuit, drawn"))
         plan = experiment.plan(f"{feeders[0]} -> {joint(writers)}.q@end => logits")
         plan.draw().save(folder.add("plan.svg", f"what was run for {feeders[0]}, step by step"))
         folder.keep_text(str(plan), "plan.txt", "the same in words")
         folder.keep_report(
             title=title,
-            question=f"{task.question} Which heads write the answer, and which heads feed them?",
+            question=f"{asked.question} Which heads write the answer, and which heads feed them?",
             results={"Every head into the logits": both, "Every head into the queries": queries},
-            prompts=zip(task.clean_text, task.corrupt_text, strict=True),
-            answers=task.answers,
+            prompts=zip(asked.clean_text, asked.corrupt_text, strict=True),
+            answers=asked.answer_texts,
             plans=plan,
             circuit=circuit,
             command=["circuitgraph", "demo", *setting.options(), "--out", str(out)],
@@ -109,14 +111,17 @@ def demo(
 
 def say_prompts(experiment: "Experiment", task: "Task") -> None:
     """Print what is asked of the model, and how well it answers."""
-    correct, incorrect = task.answers[0]
+    correct, incorrect = task.answer_texts[0]
     clean, corrupt = experiment.clean_metric, experiment.corrupt_metric
+    against = f", not{incorrect}" if incorrect else ""
+    right = f"{int((clean > 0).sum())} of {len(clean)} prompts"
     say_title(task.question)
     say(
-        f"  clean    {task.clean_text[0]} →{correct}, not{incorrect}",
+        f"  clean    {task.clean_text[0]} →{correct}{against}",
         f"  corrupt  {task.corrupt_text[0]}",
-        f"  The model prefers the right name in {int((clean > 0).sum())} of {len(clean)} prompts.",
-        f"  Logit difference: {clean.mean():.2f} clean, {corrupt.mean():.2f} corrupt (mean).",
+        f"  {experiment.metric_name.capitalize()}: {clean.mean():.2f} clean, {corrupt.mean():.2f} "
+        "corrupt (mean).",
+        *([f"  The model prefers the right answer in {right}."] if incorrect else []),
         "",
     )
 

@@ -16,6 +16,7 @@ __all__ = [
     "EngineName",
     "Engines",
     "MaybeOut",
+    "MaybePrompts",
     "Mode",
     "ModeName",
     "Model",
@@ -89,9 +90,25 @@ Model = Annotated[
     ),
 ]
 TaskName = Annotated[
-    str, typer.Option("--task", metavar="NAME", help="Which prompts: ioi (indirect objects).")
+    str,
+    typer.Option(
+        "--task",
+        metavar="NAME|FILE",
+        help="Which prompts: ioi (indirect objects), or a file of pairs of your own: .jsonl or "
+        ".csv with clean, corrupt, answer, wrong (see circuitgraph.tasks.load).",
+    ),
 ]
 Prompts = Annotated[int, typer.Option("--prompts", "-n", metavar="N", help="How many prompts.")]
+MaybePrompts = Annotated[
+    int | None,
+    typer.Option(
+        "--prompts",
+        "-n",
+        metavar="N",
+        help="How many prompts; of a file the first.",
+        show_default="25, of a file all",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Which prompts are drawn.")]
 VariantText = Annotated[
     str,

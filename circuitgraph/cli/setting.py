@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Setting", "known_graph", "loader", "read_variant"]
 
 TASKS = ("ioi",)
+"""The tasks of `circuitgraph.tasks`; named here, a wrong name shows before torch is loaded."""
+
+_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+_USUAL = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Setting:
 
     model: str
     task: str
-    prompts: int
+    prompts: int | None
     seed: int
     device: str | None = None
     dtype: DtypeName = DtypeName.FLOAT32
@@ -37,18 +42,35 @@ class Setting:
         device = [] if self.device is None else ["--device", self.device]
         dtype = [] if self.dtype is DtypeName.FLOAT32 else ["--dtype", self.dtype.value]
         task = [] if self.task == TASKS[0] else ["--task", self.task]
-        prompts, seed = str(self.prompts), str(self.seed)
-        return [
-            *("--model", self.model, *task, "--prompts", prompts, "--seed", seed),
-            *(*device, *dtype),
-        ]
+        many = None if self.from_file and self.prompts is None else self.prompts or _USUAL
+        prompts = [] if many is None else ["--prompts", str(many)]
+        seed = [] if self.from_file else ["--seed", str(self.seed)]
+        return ["--model", self.model, *task, *prompts, *seed, *device, *dtype]
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the pairs are in a file."""
+        return self.task not in TASKS
 
     def check(self) -> None:
         """Refuse, before anything slow, a task or number of prompts that cannot be."""
-        if self.task not in TASKS:
-            raise PromptError(f"no task {self.task!r}: there is {', '.join(TASKS)}")
-        if self.prompts < 1:
+        file = Path(self.task)
+        if self.from_file and not file.is_file():
+            if file.suffix.lower() in _FILES:
+                raise PromptError(f"no file {self.task!r} with pairs of prompts")
+            raise PromptError(
+                f"no task {self.task!r}: there is {', '.join(TASKS)}; or name a file of pairs "
+                f"({', '.join(_FILES[:1] + _FILES[3:4])})"
+            )
+        if self.prompts is not None and self.prompts < 1:
             raise PromptError(f"--prompts must be 1 or more, got {self.prompts}")
+
+    def pairs(self, tokenizer: Any) -> "Task":
+        """Write the prompts, or read them."""
+        if self.from_file:
+            return cg.tasks.load(self.task, tokenizer, n=self.prompts)
+        write: Callable[..., Task] = getattr(cg.tasks, self.task)
+        return write(tokenizer, n=self.prompts or _USUAL, seed=self.seed)
 
     def make(self) -> "tuple[Experiment, Task]":
         """Load the model, write the prompts and record them, saying so.
@@ -61,14 +83,16 @@ class Setting:
             load = loader(self.device, self.dtype)
         with step(f"{self.model} loaded"):
             model = load(self.model)
-        with step(f"{self.prompts} prompt pairs written and recorded"):
-            task = getattr(cg.tasks, self.task)(model.tokenizer, n=self.prompts, seed=self.seed)
+        how = "read" if self.from_file else "written"
+        with step(f"prompt pairs {how} and recorded"):
+            task = self.pairs(model.tokenizer)
             experiment = cg.Experiment(
                 model,
                 clean=task.clean,
                 corrupt=task.corrupt,
                 metric=task.metric,
                 positions=task.positions,
+                corrupt_positions=task.corrupt_positions,
                 lengths=task.lengths,
             )
         return experiment, task

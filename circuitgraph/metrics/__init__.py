@@ -16,6 +16,7 @@ from circuitgraph.metrics.base import Metric, Prompts, Unbound
 from circuitgraph.metrics.function import AnyMetric, as_metric
 from circuitgraph.metrics.readout import Readout
 from circuitgraph.metrics.rounding import rounding
+from circuitgraph.metrics.sets import LogitMargin, LogOdds, ProbabilityDiff
 
 __all__ = [
     "Accuracy",
@@ -23,10 +24,13 @@ __all__ = [
     "AnyMetric",
     "AttentionTo",
     "KLDivergence",
+    "LogOdds",
     "LogProb",
     "LogitDiff",
+    "LogitMargin",
     "Metric",
     "Probability",
+    "ProbabilityDiff",
     "Prompts",
     "Rank",
     "Readout",
