@@ -10,11 +10,20 @@ SHAPES = ("gpt2-small", "smollm2-135m", "llama-3-8b")
 def build(shape: str, device: str, dtype: torch.dtype) -> Any:
     """Return a bridge over a Hugging Face model made from its config."""
     from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    model = build_module(shape, device, dtype)
+    architecture = type(model).__name__
+    bridge = build_bridge_from_module(model, architecture=architecture, hf_config=model.config)
+    return bridge.to(device)
+
+
+def build_module(shape: str, device: str, dtype: torch.dtype) -> Any:
+    """Return a Hugging Face model made from its config."""
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     match shape:
         case "gpt2-small":
-            config, architecture = GPT2Config(), "GPT2LMHeadModel"
+            config = GPT2Config()
         case "smollm2-135m":
             config = LlamaConfig(
                 hidden_size=576,
@@ -26,7 +35,6 @@ def build(shape: str, device: str, dtype: torch.dtype) -> Any:
                 tie_word_embeddings=True,
                 rope_theta=100_000.0,
             )
-            architecture = "LlamaForCausalLM"
         case "llama-3-8b":
             config = LlamaConfig(
                 hidden_size=4096,
@@ -37,7 +45,6 @@ def build(shape: str, device: str, dtype: torch.dtype) -> Any:
                 vocab_size=128256,
                 rope_theta=500_000.0,
             )
-            architecture = "LlamaForCausalLM"
         case _:
             raise ValueError(f"no shape {shape!r}: write one of {', '.join(SHAPES)}")
     config._attn_implementation = "eager"
@@ -50,8 +57,7 @@ def build(shape: str, device: str, dtype: torch.dtype) -> Any:
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and "embed" not in name and "wte" not in name and "wpe" not in name:
                 weight.mul_(2.0)
-    bridge = build_bridge_from_module(model, architecture=architecture, hf_config=model.config)
-    return bridge.to(device)
+    return model
 
 
 def prompts(model: Any, n_prompts: int, n_pos: int, device: str) -> dict[str, Any]:
