@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.recording [--device cuda]``. Recorded is what an experiment records of
 its prompts: everything that replay needs, of clean and corrupt prompts together, logits at one
-position each. Beside it stands the model's own forward pass over the same tokens: as it is, with all
-logits; and with the last position's logits alone.
+position each. Beside it stands the model's own forward pass over the same tokens: as it is, with
+all logits; and with the last position's logits alone.
 """
 
 import argparse
@@ -59,7 +59,8 @@ def measure(shape: str, n_rows: int, n_pos: int, repeat: int, device: str, dtype
         f"{shape:14} {n_rows:4} x {n_pos:<4} own pass {forward * 1e3:8.1f} ms, one logit "
         f"{short * 1e3:8.1f} ms | recorded {recorded * 1e3:8.1f} ms = {recorded / forward:5.2f} x, "
         f"{recorded / short:5.2f} x | bridge: pass {passed * 1e3:8.1f} ms = "
-        f"{passed / forward:5.2f} x, recorded {wrapped * 1e3:8.1f} ms = {wrapped / forward:5.2f} x | apart {apart:.0e}",
+        f"{passed / forward:5.2f} x, recorded {wrapped * 1e3:8.1f} ms = "
+        f"{wrapped / forward:5.2f} x | apart {apart:.0e}",
         flush=True,
     )
 
