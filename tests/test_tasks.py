@@ -400,3 +400,71 @@ class TestSmolLM2Tokenizer:
         asked = ioi(smollm2_tokenizer, prepend_bos=True)
         check_ioi(asked)
         assert (asked.clean[:, 0] == bos).all()
+
+
+# -- what becomes of the names ---------------------------------------------------------------------
+
+
+def three_names(
+    task: Task, words: PreTrainedTokenizerFast, prompt: int
+) -> tuple[list[str], list[str]]:
+    """The names of a clean prompt and of its corrupt twin in reading order, read off the tokens."""
+    slots = sorted(int(task.positions[name][prompt]) for name in ("IO", "S1", "S2"))
+    return tuple(
+        words.convert_ids_to_tokens([int(tokens[prompt, slot]) for slot in slots])
+        for tokens in (task.clean, task.corrupt)
+    )
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "abb", "bab"),
+    [
+        ("ABB->XYZ, BAB->XYZ", "XYZ", "XYZ"),
+        ("ABB->BAB, BAB->ABB", "BAB", "ABB"),
+        ("ABB -> ACC,BAB->CAC", "ACC", "CAC"),
+        ("BAB->BAC, ABB->ABC", "ABC", "BAC"),
+        ("ABB->CBB, ABA->ACA", "CBB", "BCB"),  # letters belong to their own rule
+        ("ABB->CDD, BAB->DCD", "CDD", "DCD"),
+    ],
+)
+def test_corruptions_in_letters(words, corrupt, abb, bab):
+    task = ioi(words, n=12, seed=5, corrupt=corrupt)
+    plain = ioi(words, n=12, seed=5)
+    assert task.clean.equal(plain.clean)
+    for prompt in range(12):
+        clean, other = three_names(task, words, prompt)
+        io_first = bool(task.positions["IO"][prompt] < task.positions["S1"][prompt])
+        subject = clean[2]
+        io = clean[0] if io_first else clean[1]
+        assert clean == ([io, subject, subject] if io_first else [subject, io, subject])
+        names: dict[str, str] = {"A": io, "B": subject}
+        for letter, name in zip(abb if io_first else bab, other, strict=True):
+            assert names.setdefault(letter, name) == name
+        assert len(set(names.values())) == len(names)  # new letters are new names
+        differing = (task.clean[prompt] != task.corrupt[prompt]).sum()
+        assert differing == sum(one != two for one, two in zip(clean, other, strict=True))
+
+
+def test_the_usual_corruption_is_what_it_was(words):
+    usual = ioi(words, n=8, seed=2)
+    assert usual.corrupt.equal(ioi(words, n=8, seed=2, corrupt="ABB->XYZ, BAB->XYZ").corrupt)
+    assert ioi(words, n=4, order="ABBA", corrupt="ABB->BAB").corrupt.shape[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "message"),
+    [
+        ("ABB->XYZ", "has no rule for the prompts BAB: add 'BAB->XYZ'"),
+        ("ABB->XY, BAB->XYZ", "cannot read 'ABB->XY'; write three letters"),
+        ("ABB=>XYZ", "cannot read 'ABB=>XYZ'"),
+        ("ABB->XYZ,", "cannot read ''"),
+        ("", "cannot read ''"),
+        (None, "corrupt=None: write rules such as 'ABB->XYZ, BAB->XYZ'"),
+        ("ABC->XYZ", "no clean prompt has the names ABC; they are ABB or BAB"),
+        ("BAB->XYZ, ABA->XYZ", "two rules for the prompts ABA"),
+        ("ABB->ABB, BAB->ABB", "ABB->ABB changes nothing"),
+    ],
+)
+def test_corruptions_that_make_no_sense(words, corrupt, message):
+    with pytest.raises(PromptError, match=message):
+        ioi(words, corrupt=corrupt)

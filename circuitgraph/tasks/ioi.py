@@ -14,6 +14,13 @@ import torch
 
 from circuitgraph.errors import Problems, PromptError
 from circuitgraph.metrics import LogitDiff
+from circuitgraph.tasks.corruptions import (
+    DIFFERENT_NAMES,
+    PATTERNS,
+    Rules,
+    read_corruption,
+    renamed,
+)
 from circuitgraph.tasks.task import Task
 from circuitgraph.tasks.tokens import (
     Tokenizer,
@@ -38,14 +45,16 @@ def ioi(
     seed: int = 0,
     *,
     order: Order = "both",
+    corrupt: str = DIFFERENT_NAMES,
     prepend_bos: bool | None = None,
 ) -> Task:
     """Write `n` indirect-object prompts, each with a corrupt twin that names three strangers.
 
     Clean prompts name the indirect object once and the subject twice, in the orders ABBA (the
     indirect object first) and BABA by turns, over 15 sentence forms. The corrupt prompt keeps the
-    sentence and replaces each of the three names by a different one that the clean prompt does not
-    hold (ABC; Wang et al. 2022, arXiv:2211.00593, section 2). So the two differ in three tokens.
+    sentence. By default it replaces each of the three names by a different one that the clean
+    prompt does not hold (ABC; Wang et al. 2022, arXiv:2211.00593, section 2), so the two differ in
+    three tokens.
 
     The same tokenizer and seed give the same prompts in every process, and the first prompts of a
     longer task are those of a shorter one.
@@ -55,6 +64,10 @@ def ioi(
         n: How many prompt pairs.
         seed: Which prompts: a whole number, so that they can be made again.
         order: `"ABBA"` or `"BABA"` for one order of names only.
+        corrupt: What becomes of the three names, a rule for each order: letters stand for the
+            names in reading order, new letters for new names. ``"ABB->BAB, BAB->ABB"`` swaps the
+            first two, so that only the places change, not which name is repeated;
+            ``"ABB->ACC, BAB->CAC"`` gives the subject another name and keeps all places.
         prepend_bos: Whether each prompt begins with the BOS token. None does as the tokenizer does
             when it is called on a text: none for `load_model("smollm2-135m")`, one for most models
             that TransformerLens loads from the hub, as it sets their tokenizers to add it. (This
@@ -65,9 +78,9 @@ def ioi(
         last), the same in clean and corrupt. Its metric is logit(IO) - logit(S) at `end`.
 
     Raises:
-        PromptError: `n` is below 1, the seed is no whole number, the order is unknown, the
-            tokenizer has no BOS where one is asked for, or it splits too many names or merges one
-            with its neighbours.
+        PromptError: `n` is below 1, the seed is no whole number, the order is unknown, `corrupt`
+            cannot be read, lacks an order or changes nothing, the tokenizer has no BOS where one is
+            asked for, or it splits too many names or merges one with its neighbours.
 
     Example:
         >>> task = ioi(model.tokenizer, n=25, seed=1)  # doctest: +SKIP
@@ -75,20 +88,20 @@ def ioi(
         ...     model, task.clean, task.corrupt, task.metric, positions=task.positions
         ... )
     """
-    _check(tokenizer, n, seed, order)
+    rules = _check(tokenizer, n, seed, order, corrupt)
     start = prefix(tokenizer, prepend_bos)
     names = single_tokens(tokenizer, _NAMES)
     _check_names(names)
-    pairs = _write_pairs(tuple(names), n, seed, order)
+    pairs = _write_pairs(tuple(names), n, seed, order, rules)
     clean = [start + encode(tokenizer, pair.clean) for pair in pairs]
-    corrupt = [start + encode(tokenizer, pair.corrupt) for pair in pairs]
-    places = [_locate(*row, names) for row in zip(pairs, clean, corrupt, strict=True)]
+    others = [start + encode(tokenizer, pair.corrupt) for pair in pairs]
+    places = [_locate(*row, names) for row in zip(pairs, clean, others, strict=True)]
     positions = {name: torch.tensor([place[name] for place in places]) for name in places[0]}
     return Task(
         name="ioi",
         question=_QUESTION,
         clean=pad_right(tokenizer, clean),
-        corrupt=pad_right(tokenizer, corrupt),
+        corrupt=pad_right(tokenizer, others),
         clean_text=tuple(pair.clean for pair in pairs),
         corrupt_text=tuple(pair.corrupt for pair in pairs),
         answers=tuple((f" {pair.indirect_object}", f" {pair.subject}") for pair in pairs),
@@ -105,17 +118,17 @@ def ioi(
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """One clean prompt and its corrupt twin; `strangers` are the twin's names in reading order."""
+    """One clean prompt and its corrupt twin; `others` are the twin's names in reading order."""
 
     clean: str
     corrupt: str
     indirect_object: str
     subject: str
-    strangers: tuple[str, str, str]
+    others: tuple[str, str, str]
 
 
-def _check(tokenizer: object, n: object, seed: object, order: object) -> None:
-    """Refuse, all at once, arguments from which no task can be made."""
+def _check(tokenizer: object, n: object, seed: object, order: object, corrupt: object) -> Rules:
+    """Refuse, all at once, arguments from which no task can be made; return the rules for names."""
     problems = Problems()
     problems.add(check_tokenizer(tokenizer))
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -130,7 +143,23 @@ def _check(tokenizer: object, n: object, seed: object, order: object) -> None:
     if order not in get_args(Order):
         allowed = ", ".join(map(repr, get_args(Order)))
         problems.add(PromptError(f"order must be one of {allowed}, got {order!r}"))
+    rules: Rules = {}
+    try:
+        rules = read_corruption(corrupt)
+    except PromptError as error:
+        problems.add(error)
+    else:
+        for kind, pattern in PATTERNS.items():
+            if order in ("both", kind) and pattern not in rules:
+                names = kind[:3]
+                problems.add(
+                    PromptError(
+                        f"corrupt={corrupt!r} has no rule for the prompts {names}: add "
+                        f"'{names}->XYZ', or the like"
+                    )
+                )
     problems.raise_if_any("cannot write IOI prompts")
+    return rules
 
 
 def _check_names(names: Mapping[str, int]) -> None:
@@ -144,7 +173,9 @@ def _check_names(names: Mapping[str, int]) -> None:
         )
 
 
-def _write_pairs(names: Sequence[str], n: int, seed: int, order: Order) -> list[_Pair]:
+def _write_pairs(
+    names: Sequence[str], n: int, seed: int, order: Order, rules: Rules
+) -> list[_Pair]:
     """Draw the prompts: orders by turns, and under each order all sentence forms by turns."""
     draw = random.Random(seed)
     orders = ("ABBA", "BABA") if order == "both" else (order,)
@@ -156,14 +187,14 @@ def _write_pairs(names: Sequence[str], n: int, seed: int, order: Order) -> list[
         io, subject, *strangers = draw.sample(names, _NAMES_PER_PAIR)
         place, thing = draw.choice(_PLACES), draw.choice(_THINGS)
         couple = (io, subject) if orders[turn] == "ABBA" else (subject, io)
-        first, second, giver = strangers
+        others = renamed(rules[PATTERNS[orders[turn]]], (*couple, subject), strangers)
         pairs.append(
             _Pair(
                 clean=template.format(*couple, subject, place=place, thing=thing),
-                corrupt=template.format(*strangers, place=place, thing=thing),
+                corrupt=template.format(*others, place=place, thing=thing),
                 indirect_object=io,
                 subject=subject,
-                strangers=(first, second, giver),
+                others=others,
             )
         )
     return pairs
@@ -177,9 +208,9 @@ def _locate(
     where_s = _places_of(names[pair.subject], clean)
     slots = sorted(where_io + where_s)
     expected = list(clean)
-    if len(slots) == len(pair.strangers):
-        for slot, stranger in zip(slots, pair.strangers, strict=True):
-            expected[slot] = names[stranger]
+    if len(slots) == len(pair.others):
+        for slot, other in zip(slots, pair.others, strict=True):
+            expected[slot] = names[other]
     if (len(where_io), len(where_s)) != (1, 2) or expected != list(corrupt):
         raise PromptError(
             "cannot write IOI prompts: this tokenizer does not keep the names of a prompt as "
