@@ -1,5 +1,7 @@
 """Figures as files: pages by themselves, pictures where kaleido and a browser are."""
 
+import base64
+import hashlib
 import importlib.util
 import sys
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ import pytest
 from circuitgraph.draw import export, save_figure
 from circuitgraph.draw.heatmap import heatmap
 from circuitgraph.errors import EffectsError
-from tests.browser import chromium_path
+from tests.browser import chromium_path, open_browser
 from tests.test_draw_heatmap import HEADS
 
 
@@ -32,6 +34,34 @@ def test_a_page_holds_everything(figure, tmp_path):
     page = path.read_text(encoding="utf-8")
     assert len(page) > 1_000_000
     assert "head -\\u003e logits" in page or "head -&gt; logits" in page
+
+
+def test_a_page_runs_its_own_scripts_and_nothing_else(figure, tmp_path):
+    page = save_figure(figure, tmp_path / "heads.html").read_text(encoding="utf-8")
+    head, _, rest = page.partition('<meta http-equiv="Content-Security-Policy" content="')
+    policy = rest.partition('">')[0]
+    assert "<script" not in head, "a policy holds for what follows it"
+    assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
+    scripts = [part.partition(">")[2] for part in page.split("<script")[1:]]
+    for script in scripts:
+        text = script.partition("</script>")[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert len(scripts) == policy.count("sha256-") > 1
+
+
+@pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")
+def test_a_page_draws_under_its_policy(figure, tmp_path):
+    path = save_figure(figure, tmp_path / "heads.html")
+    with open_browser() as browser:
+        tab = browser.tab()
+        tab.load(path)
+        tab.wait("document.querySelectorAll('.main-svg').length > 0")
+        assert tab.problems() == []
+        elsewhere = [url for url in tab.requests() if not url.startswith("data:")]
+        assert elsewhere == [path.resolve().as_uri()]
+        assert tab.run("document.querySelector('.xtitle').textContent") == "head"
 
 
 def test_without_kaleido_it_says_what_to_install(figure, tmp_path, monkeypatch):

@@ -140,6 +140,14 @@ class TestImage:
         text = heatmap(effects).to_json()
         assert "<script>" not in text.replace("\\u003c", "<")
 
+    def test_dimensions_and_metrics_are_text_on_the_axes_too(self):
+        swept = {"<a href=x>": [1, 2], "<b>b</b>": [1, 2]}
+        axes = heatmap(effects_of([[0.5, 0.1], [0.2, 0.3]], swept)).to_dict()["layout"]
+        for axis in ("xaxis", "yaxis"):
+            assert "&lt;" in axes[axis]["title"]["text"]
+        bars = heatmap(effects_of([0.5, 0.1], {"sender": ["9.6", "9.9"]}, metric="<b>m</b>"))
+        assert "<b>" not in bars.layout.yaxis.title.text
+
 
 class TestOtherShapes:
     def test_one_dimension_makes_bars_with_whiskers(self):

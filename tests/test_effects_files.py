@@ -1,5 +1,6 @@
 """Effects in files, and effects from parts."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -281,3 +282,20 @@ def test_unknown_attributes_survive_where_they_agree() -> None:
         "n_prompts": 5,
         "seed": 3,
     }
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    names = ["=1+1", "+x", "-y", "@z", "\tq", "9.6"]
+    swept = {"sender": names, "=cmd": [1, 2]}
+    effects = Effects.from_arrays(np.full((6, 2, 2), -1.5), [4.0, 2.0], [0.0, 0.0], swept)
+    with effects.to_csv(tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert "'=cmd" in header
+    assert "=cmd" not in header
+    at = header.index("sender")
+    assert [row[at] for row in rows[::2]] == ["'=1+1", "'+x", "'-y", "'@z", "'\tq", "9.6"]
+    for row in rows:
+        for cell in row:
+            assert not cell.startswith(("=", "+", "@", "\t"))
+            if cell.startswith("-"):
+                float(cell)  # a number stays a number

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from html import unescape
 from html.parser import HTMLParser
 
@@ -20,6 +21,7 @@ from circuitgraph.draw.report import Report, write_report
 from circuitgraph.draw.report.circuits import MAX_KNOWN, circuit_data
 from circuitgraph.draw.report.page import SCRIPTS
 from circuitgraph.draw.report.results import MAX_PANELS
+from circuitgraph.draw.report.sections import marked
 from circuitgraph.draw.report.tables import MAX_ROWS
 from circuitgraph.draw.report.words import in_words
 from circuitgraph.effects import Comparison, Effects
@@ -494,3 +496,29 @@ class TestAssets:
             if found.name.endswith(".js")
         }
         assert there == set(SCRIPTS)
+
+
+class TestMarkedWords:
+    @pytest.mark.parametrize(
+        ("clean", "corrupt", "expected"),
+        [
+            # The same places, also where a longest common stretch lies elsewhere.
+            ("a b a b", "b a b a", ("<a> <b> <a> <b>", "<b> <a> <b> <a>")),
+            # A word that became two.
+            ("I saw John go", "I saw Mary Ann go", ("I saw <John> go", "I saw <Mary Ann> go")),
+            ("so it is", "so it", ("so it< is>", "so it")),
+            ("", "x", ("", "<x>")),
+        ],
+    )
+    def test_what_differs(self, clean, corrupt, expected):
+        found = [
+            side.replace("<mark>", "<").replace("</mark>", ">") for side in marked(clean, corrupt)
+        ]
+        assert tuple(found) == expected
+
+    def test_long_repetitive_prompts_take_no_time(self):
+        start = time.perf_counter()
+        one, other = "a b " * 2000, "b a " * 2000
+        marked(one, other)
+        marked(one, other + "c")
+        assert time.perf_counter() - start < 1  # 18 s for a fifth of it, once

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -78,9 +79,9 @@ def heatmaps(
         for row, panel in enumerate(column.panels, start=1):
             add_panel(figure, column, panel, unit, (row, col), axis, values, apart)
             tidy_axes(figure, column, (row, col), sheet)
-        figure.update_xaxes(title_text=grid.column_title, row=kept, col=col)
+        figure.update_xaxes(title_text=escape(grid.column_title), row=kept, col=col)
     words = f"share of {unit}" if grid.bars else grid.row_title
-    figure.update_yaxes(title_text=words, col=1)
+    figure.update_yaxes(title_text=escape(words), col=1)
     effects = max(column.limit for _, column in columns[:-1])
     if grid.bars:
         _same_scale(figure, columns, kept)

@@ -4,6 +4,9 @@ plotly figures are drawn by a browser. A page brings the drawing along and needs
 picture, kaleido has Chrome or Chromium draw the figure; both are optional.
 """
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,16 @@ from circuitgraph.files import write_file
 
 __all__ = ["save_figure"]
 
+_SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
+
 _PICTURES = (".svg", ".png", ".pdf")
 
 
 def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
     """Write a plotly figure to a file, in the format that the file's suffix names.
 
-    A page holds everything and opens without a network. A picture needs kaleido
-    (``pip install 'circuitgraph-lens[images]'``) and Chrome or Chromium.
+    A page holds everything, opens without a network and is kept by its own policy from using one. A
+    picture needs kaleido (``pip install 'circuitgraph-lens[images]'``) and Chrome or Chromium.
 
     Args:
         figure: What ``effects.heatmap()``, ``comparison.heatmap()`` or ``comparison.scatter()``
@@ -41,7 +46,7 @@ def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix == ".html":
-        return write_file(target, figure.to_html(), EffectsError)
+        return write_file(target, _page(figure), EffectsError)
     if suffix not in _PICTURES:
         allowed = ", ".join((".html", *_PICTURES))
         raise EffectsError(
@@ -49,6 +54,21 @@ def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
         )
     picture = _picture(figure, target.name, suffix.removeprefix("."), scale)
     return write_file(target, picture, EffectsError)
+
+
+def _page(figure: Any) -> str:
+    """Return a page that may run its own scripts, load nothing and send nothing."""
+    page: str = figure.to_html()
+    hashes = (
+        f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+        for script in _SCRIPT.findall(page)
+    )
+    policy = (
+        f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return page.replace("<head>", f"<head>{meta}", 1)
 
 
 def _picture(figure: Any, name: str, kind: str, scale: float) -> bytes:

@@ -89,10 +89,10 @@ def heatmap(
         add_panel(figure, grid, panel, unit, (row, col), "coloraxis", values)
         tidy_axes(figure, grid, (row, col), sheet)
         if number + sheet.columns >= len(grid.panels):
-            figure.update_xaxes(title_text=grid.column_title, row=row, col=col)
+            figure.update_xaxes(title_text=escape(grid.column_title), row=row, col=col)
         if col == 1:
             words = f"share of {unit}" if grid.bars else grid.row_title
-            figure.update_yaxes(title_text=words, row=row, col=col)
+            figure.update_yaxes(title_text=escape(words), row=row, col=col)
     heading = brief(effects.attrs.get("request", "effects")) if title is None else title
     figure.update_layout(
         **layout(

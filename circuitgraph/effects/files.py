@@ -60,6 +60,10 @@ VERSION = 1
 _WRITERS = {EFFECTS: "Effects.save", COMPARISON: "Comparison.save"}
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a spreadsheet reads as the beginning of a formula, also behind white space."""
+
+
 def as_document(data: xr.Dataset) -> Document:
     """Return a data set as what JSON can hold."""
     return {
@@ -171,10 +175,18 @@ def write(path: Path, document: Document) -> None:
 def write_table(path: str | Path, table: pd.DataFrame) -> Path:
     """Write a table as comma-separated values, without its row numbers, and return the path.
 
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+
     Raises:
         EffectsError: The folder is not there, or there is something else under that name.
     """
-    return write_file(path, table.to_csv(index=False), EffectsError)
+    harmless = table.map(_no_formula).rename(columns=_no_formula)
+    return write_file(path, harmless.to_csv(index=False), EffectsError)
+
+
+def _no_formula(cell: Any) -> Any:
+    """Return a cell that no spreadsheet runs: numbers as they are, ``=...`` with an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def read(path: Path, wanted: str) -> Document:

@@ -2,9 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.inline import plan_figures
@@ -28,6 +29,9 @@ _SHOWN = 5
 
 _FEWEST = 3
 """Cells that a scatter plot has at least; fewer are read faster from the table."""
+
+_COMPARED = 60
+"""Up to so many words that are not at the same places are compared: more would take long."""
 
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
@@ -101,12 +105,39 @@ def marked(clean: str, corrupt: str) -> tuple[str, str]:
     """
     one, other = (_WORD.findall(text) for text in (clean, corrupt))
     parts: tuple[list[str], list[str]] = ([], [])
-    matcher = difflib.SequenceMatcher(a=one, b=other, autojunk=False)
-    for kind, a, b, c, d in matcher.get_opcodes():
+    for a, b, c, d, same in _aligned(one, other):
         for side, text in enumerate(("".join(one[a:b]), "".join(other[c:d]))):
             words = escape(text)
-            parts[side].append(f"<mark>{words}</mark>" if kind != "equal" and text else words)
+            parts[side].append(words if same or not text else f"<mark>{words}</mark>")
     return "".join(parts[0]), "".join(parts[1])
+
+
+def _aligned(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[int, int, int, int, bool]]:
+    """Yield stretches of words, from and to in each prompt, and whether they are the same.
+
+    Prompts are aligned token for token, so words stand at the same places; where a word has become
+    two, what lies between the first and the last difference is compared, if it is short.
+    """
+    if len(one) == len(other):
+        at = 0
+        for same, words in groupby(zip(one, other, strict=True), lambda pair: pair[0] == pair[1]):
+            end = at + len(list(words))
+            yield at, end, at, end, same
+            at = end
+        return
+    shorter = min(len(one), len(other))
+    start = next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    most = shorter - start
+    tail = next((at for at in range(most) if one[-1 - at] != other[-1 - at]), most)
+    inner, counter = one[start : len(one) - tail], other[start : len(other) - tail]
+    yield 0, start, 0, start, True
+    if max(len(inner), len(counter)) <= _COMPARED:
+        matcher = difflib.SequenceMatcher(a=inner, b=counter, autojunk=False)
+        for kind, a, b, c, d in matcher.get_opcodes():
+            yield a + start, b + start, c + start, d + start, kind == "equal"
+    else:
+        yield start, len(one) - tail, start, len(other) - tail, False
+    yield len(one) - tail, len(one), len(other) - tail, len(other), True
 
 
 def plan_section(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | None) -> Section:
