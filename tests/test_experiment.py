@@ -71,8 +71,10 @@ def test_dims(experiment: cg.Experiment, request_text: str, dims: dict[str, int]
     for engine in engines:
         data = experiment.patch(request_text, engine=engine).data
         assert dict(data.patched.sizes) == {**dims, "prompt": 3}
-        np.testing.assert_array_equal(data.clean, experiment.clean_metric)
-        np.testing.assert_array_equal(data.corrupt, experiment.corrupt_metric)
+        # Each engine measures them by itself.
+        rounding = 0 if engine == "fast" else 1e-12
+        np.testing.assert_allclose(data.clean, experiment.clean_metric, rtol=rounding)
+        np.testing.assert_allclose(data.corrupt, experiment.corrupt_metric, rtol=rounding)
         assert data.attrs["request"] == request_text
         assert data.attrs["engine"] == engine
         assert data.attrs["metric"] == "logit difference"
