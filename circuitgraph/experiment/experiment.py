@@ -20,6 +20,7 @@ from circuitgraph.errors import MetricError, Problems, RequestError
 from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.judging import Judging
 from circuitgraph.experiment.labels import labelled
+from circuitgraph.experiment.meeting import keep_meeting
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
@@ -279,6 +280,7 @@ class Experiment(Judging):
                 if isinstance(at, tuple):
                     problems.add(table.clash(at))
             problems.raise_if_any(f"cannot patch {plan.title!r}")
+        plan = keep_meeting(plan, table, lambda: self._fast.is_causal)
         if len(plan.cells) <= PLANS_KEPT_UP_TO:
             self._plans[key] = plan
         return plan

@@ -70,6 +70,11 @@ class ChunkedEngine:
         """What the engines of its parts are called."""
         return "reference" if self._reference else "fast"
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether what is computed at a position depends on earlier ones only."""
+        return all(self._fast(setup).is_causal for _, setup in self.chunks())
+
     def with_setup(self, setup: Setup) -> "ChunkedEngine | FastEngine":
         """Return an engine with other patched values or metrics."""
         size = prompts_at_once(setup, self._budget)

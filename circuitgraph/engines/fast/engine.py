@@ -132,6 +132,11 @@ class FastEngine:
                 _KNOWN_TRAITS[model] = (marks, find_traits(self.blocks, clean, corrupt))
         return _KNOWN_TRAITS[model][1]
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether what is computed at a position depends on earlier ones only."""
+        return self.traits.causal
+
     @cached_property
     def recordings(self) -> Recordings:
         """What is recorded of the prompts: two forward passes, unless another engine made them."""
@@ -354,8 +359,9 @@ class FastEngine:
 
 def warn_of_replay(plan: Plan, reason: str) -> None:
     """Warn, where the user asked, that the reference engine runs a plan."""
+    ours = ("circuitgraph.", "jaxtyping.", "beartype.")
     frame, level = inspect.currentframe(), 1
-    while frame and frame.f_globals.get("__name__", "").startswith("circuitgraph."):
+    while frame and frame.f_globals.get("__name__", "").startswith(ours):
         frame, level = frame.f_back, level + 1
     warnings.warn(
         f"the reference engine runs {plan.title!r}: {reason}", ReplayWarning, stacklevel=level
