@@ -16,21 +16,9 @@ from circuitgraph.draw.report import write_report
 model = cg.load_model("smollm2-135m")
 
 
-def experiment_on(task):
-    """Return an experiment on all of a task."""
-    return cg.Experiment(
-        model,
-        clean=task.clean,
-        corrupt=task.corrupt,
-        metric=task.metric,
-        positions=task.positions,
-        lengths=task.lengths,
-    )
-
-
 n_prompts = int(os.environ.get("PROMPTS", "25"))
 task = cg.tasks.ioi(model.tokenizer, n=n_prompts, seed=1)
-exp = experiment_on(task)
+exp = cg.Experiment(model, task)
 print(task.clean_text[0])
 print(exp)
 
@@ -188,7 +176,7 @@ drawing
 # worth, when nothing else carries the change?
 
 # %%
-fresh = experiment_on(cg.tasks.ioi(model.tokenizer, n=n_prompts, seed=2))
+fresh = cg.Experiment(model, cg.tasks.ioi(model.tokenizer, n=n_prompts, seed=2))
 path = f"{joint(inducing)} -> {joint(askers)}.v@S2 -> {joint(listeners)}.q@end -> logits"
 questions = {
     "answer": f"{joint(listeners)} -> logits",

@@ -16,14 +16,7 @@ print(task)
 # that tells them apart: the logit of the right name minus that of the wrong one.
 
 # %%
-exp = cg.Experiment(
-    model,
-    clean=task.clean,
-    corrupt=task.corrupt,
-    metric=task.metric,
-    positions=task.positions,
-    lengths=task.lengths,
-)
+exp = cg.Experiment(model, task)
 exp
 
 # %% [markdown]

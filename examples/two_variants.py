@@ -9,14 +9,7 @@ import circuitgraph as cg
 
 model = cg.load_model("smollm2-135m")
 task = cg.tasks.ioi(model.tokenizer, n=25, seed=1)
-exp = cg.Experiment(
-    model,
-    clean=task.clean,
-    corrupt=task.corrupt,
-    metric=task.metric,
-    positions=task.positions,
-    lengths=task.lengths,
-)
+exp = cg.Experiment(model, task)
 
 # %% [markdown]
 # * `mlps`: MLPs between sender and receiver are recomputed (Wang et al. 2022, arXiv:2211.00593).

@@ -86,15 +86,7 @@ class Setting:
         how = "read" if self.from_file else "written"
         with step(f"prompt pairs {how} and recorded"):
             task = self.pairs(model.tokenizer)
-            experiment = cg.Experiment(
-                model,
-                clean=task.clean,
-                corrupt=task.corrupt,
-                metric=task.metric,
-                positions=task.positions,
-                corrupt_positions=task.corrupt_positions,
-                lengths=task.lengths,
-            )
+            experiment = cg.Experiment(model, task)
         return experiment, task
 
 

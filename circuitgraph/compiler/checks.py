@@ -41,7 +41,7 @@ __all__ = [
 
 def nodes_passed(graph: ModelGraph, variant: Variant, problems: Problems) -> frozenset[Head | MLP]:
     """Return the set of nodes that a variant lets direct paths pass through."""
-    match variant:
+    match variant if isinstance(variant, str | Through) else None:
         case "mlps":
             return frozenset(graph.mlps)
         case "single-pass":
@@ -62,9 +62,9 @@ def nodes_passed(graph: ModelGraph, variant: Variant, problems: Problems) -> fro
 
 def check_words(mode: Mode, source: Source, problems: Problems) -> None:
     """Check the words that a request is compiled with."""
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         problems.add(RequestError(f"no mode {mode!r}: write one of {', '.join(MODES)}"))
-    if source not in get_args(Source):
+    if not isinstance(source, str) or source not in get_args(Source):
         allowed = ", ".join(get_args(Source))
         problems.add(RequestError(f"no source {source!r}: write one of {allowed}"))
 

@@ -31,6 +31,7 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
+from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.graph import ModelGraph
@@ -62,8 +63,9 @@ class Experiment(Judging):
     Args:
         model: A TransformerLens ``TransformerBridge`` or an ``AutoModelForCausalLM`` of Hugging
             Face, in eval mode; see `circuitgraph.load_model`.
-        clean: Prompts that are run and measured: tokens ``[prompt, pos]``, padded on the right, or
-            a list of strings.
+        clean: A task whole, such as `circuitgraph.tasks.ioi` makes: it brings everything up to
+            ``lengths``, of which only ``metric`` may be given beside it. Or prompts that are run
+            and measured: tokens ``[prompt, pos]``, padded on the right, or a list of strings.
         corrupt: Prompts that supply the patched values, aligned with ``clean`` token for token.
         metric: `LogitDiff` and the like, `AttentionTo` or any `Activation`, or any function from
             logits ``[prompt, pos, d_vocab]`` to ``[prompt]``.
@@ -71,7 +73,8 @@ class Experiment(Judging):
             prompt's last token, is named already.
         corrupt_positions: The same names in the corrupt prompts, where they stand elsewhere; there
             values are taken, and there a metric reads the corrupt run.
-        lengths: Real length of each prompt, where tokens are padded.
+        lengths: Real length of each prompt, where tokens are padded. Tokens that end in the
+            tokenizer's padding token are refused without it.
         tokenizer: Turns text into tokens, where the model has no tokenizer of its own.
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
             fraction of what is free on the device. Prompts whose recordings would take more than a
@@ -82,6 +85,8 @@ class Experiment(Judging):
             undefined then.
         progress: Whether to show a progress bar; by default in a terminal or notebook.
 
+    Tensors are copied: a buffer may be used again.
+
     Raises:
         ModelError: The model is in training mode, has hooks left on it, or is no bridge.
         PromptError: Prompts that are not aligned, left-padded, or positions outside them.
@@ -91,18 +96,16 @@ class Experiment(Judging):
         >>> import circuitgraph as cg
         >>> model = cg.load_model("smollm2-135m")  # doctest: +SKIP
         >>> task = cg.tasks.ioi(model.tokenizer, n=25, seed=1)  # doctest: +SKIP
-        >>> exp = cg.Experiment(
-        ...     model, task.clean, task.corrupt, task.metric, task.positions
-        ... )  # doctest: +SKIP
+        >>> exp = cg.Experiment(model, task)  # doctest: +SKIP
         >>> exp.patch("head -> logits").top(3)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         model: Any,
-        clean: PromptsGiven,
-        corrupt: PromptsGiven,
-        metric: Any,
+        clean: PromptsGiven | TaskGiven,
+        corrupt: PromptsGiven | None = None,
+        metric: Any = None,
         positions: PositionsGiven | None = None,
         *,
         corrupt_positions: PositionsGiven | None = None,
@@ -118,16 +121,28 @@ class Experiment(Judging):
         if backend is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
+        parts = TaskParts(clean, corrupt, metric, positions, corrupt_positions, lengths)  # type: ignore[arg-type]
+        before = len(problems.found)
+        parts = task_parts(parts, problems)
+        if len(problems.found) > before:
+            problems.raise_if_any("cannot make an experiment")
         self.graph = ModelGraph(backend.shape)
-        pair = read_prompts(backend, clean, corrupt, lengths, problems)
+        pair = read_prompts(backend, parts.clean, parts.corrupt, parts.lengths, problems)
         if pair is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
-        table = position_table(pair, positions, corrupt_positions, problems)
+        table = position_table(pair, parts.positions, parts.corrupt_positions, problems)
         try:
             parse_budget(memory_budget, pair.clean.device)
         except RequestError as error:
             problems.add(error)
+        for name, flag in (
+            ("self_check", self_check),
+            ("allow_no_difference", allow_no_difference),
+            ("progress", True if progress is None else progress),
+        ):
+            if not isinstance(flag, bool):
+                problems.add(RequestError(f"{name}={flag!r} must be True or False"))
         prompts = Prompts(
             n_prompts=table.n_prompts,
             n_pos=table.n_pos,
@@ -142,7 +157,9 @@ class Experiment(Judging):
         )
         self.prompts = prompts
         self._in_corrupt = replace(prompts, positions=table.in_corrupt) if table.corrupt else None
-        readout, in_corrupt = self._bound({"metric": metric}, problems, "cannot make an experiment")
+        readout, in_corrupt = self._bound(
+            {"metric": parts.metric}, problems, "cannot make an experiment"
+        )
         self.model = model
         self._setup = Setup(
             backend,
@@ -432,7 +449,7 @@ class Experiment(Judging):
             >>> exp.compare("head -> logits", sources=("corrupt", "zero", "mean"))  # doctest: +SKIP
         """
         ways = ways_of(variants, mode, modes, sources, engines)
-        problems, asked = Problems(), {way.source for way in ways.values()}
+        problems, asked = Problems(), {str(way.source) for way in ways.values()}
         if values is not None and "given" not in asked:
             problems.add(RequestError("values are given, but 'given' is not among the sources"))
         if dataset is not None and asked.isdisjoint(MEANS):

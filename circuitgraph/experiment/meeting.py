@@ -7,6 +7,7 @@ answer would be a zero that says nothing about the model.
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool
@@ -16,7 +17,7 @@ from circuitgraph.engines.setup import PositionTable
 from circuitgraph.errors import Problems, RequestError
 from circuitgraph.nodes import Head, Port, Writer
 from circuitgraph.plan import Cell, FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
-from circuitgraph.request import EdgesRequest, Positions
+from circuitgraph.request import EdgesRequest, Positions, Through
 from circuitgraph.request.sites import positions_text
 
 __all__ = ["keep_meeting"]
@@ -88,21 +89,18 @@ class _Walk:
 
     def likeness(self, cell: Cell) -> Hashable:
         """Return what cells that are heard alike have in common."""
-        precedes = self.plan.graph.precedes
-        found: list[Hashable] = []
+        found: list[Hashable] = [run.name for run in cell.runs]
         for run in cell.runs:
-            mixes = bool(run.recorded_ports) and self.mixes(run)
-            sent = tuple((op.at, str(op.value)) for op in run.patched)
-            order = tuple(
-                precedes(op.node, port) for op in run.patched for port in run.recorded_ports
-            )
-            heard = []
+            pairs: list[tuple[Run | ReplaceSenders, PatchWrite, Port]]
+            pairs = [(run, op, port) for op in run.patched for port in run.recorded_ports]
             for op in run.ports:
-                senders = op.senders if isinstance(op, ReplaceSenders) else ()
-                from_ = tuple((sender.at, str(sender.value)) for sender in senders)
-                inside = isinstance(op, ReplaceSenders) and self.mixes(op)
-                heard.append((op.at, op.port.name, from_, inside))
-            found.append((run.name, mixes, sent, order, tuple(heard)))
+                found.append((op.at, op.port.name))
+                if isinstance(op, ReplaceSenders):
+                    pairs += [(op, sender, op.port) for sender in op.senders]
+            found += [
+                (op.at, str(op.value), self.carries(sends, op.node, port))
+                for sends, op, port in pairs
+            ]
         return tuple(found)
 
     def follow(self, cell: Cell) -> str:
@@ -170,9 +168,14 @@ class _Walk:
         """Return where a change arrives at a port."""
         found = torch.zeros(self.table.n_prompts, self.table.n_pos, dtype=torch.bool)
         for sender in senders:
-            if self.plan.graph.precedes(sender.node, port):
-                found |= self.sent(sender, writes)
-        return self.spread(found) if self.mixes(run) else found
+            match self.carries(run, sender.node, port):
+                case "in place":
+                    found |= self.sent(sender, writes)
+                case "attended":
+                    found |= self.spread(self.sent(sender, writes))
+                case "nothing":
+                    pass
+        return found
 
     def sent(self, op: PatchWrite, writes: dict[tuple[int, Writer], Places]) -> Places:
         """Return where a patched write differs from clean."""
@@ -181,14 +184,23 @@ class _Walk:
             return keep & writes.get((op.value.run, op.node), torch.zeros_like(keep))
         return keep
 
-    def mixes(self, run: Run | ReplaceSenders) -> bool:
-        """Return whether a direct path may pass through a head, and so change its position."""
-        if isinstance(run, ReplaceSenders):
-            return any(isinstance(node, Head) for node in run.through)
-        set_whole = {op.node for op in run.patched if op.at is None}
-        return any(
-            head not in run.frozen and head not in set_whole for head in self.plan.graph.heads
+    def carries(
+        self, run: Run | ReplaceSenders, sender: Writer, port: Port
+    ) -> Literal["nothing", "in place", "attended"]:
+        """Return how a sender's change reaches a port; attention may change its position."""
+        precedes = self.plan.graph.precedes
+        if not precedes(sender, port):
+            return "nothing"
+        variant = self.plan.variant
+        live = variant.nodes if isinstance(variant, Through) else ()
+        patched = run.senders if isinstance(run, ReplaceSenders) else run.patched
+        held = {op.node for op in patched if op.at is None} if live else ()
+        between = any(
+            precedes(sender, head.q) and precedes(head, port)
+            for head in live
+            if isinstance(head, Head) and head not in held
         )
+        return "attended" if between else "in place"
 
     def spread(self, places: Places) -> Places:
         """Return where attention carries a change."""

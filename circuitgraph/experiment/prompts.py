@@ -1,7 +1,7 @@
 """Reading and checking prompts and positions; every problem is found before any forward pass."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from circuitgraph.request.sites import POSITION_NAME
 __all__ = [
     "PromptPair",
     "find_backend",
+    "is_plain",
     "position_table",
     "prompts_fingerprint",
     "read_prompts",
@@ -126,21 +127,31 @@ def _read(
                 )
             )
             return nothing
-        if prompts.is_floating_point() or prompts.dtype == torch.bool:
+        if not is_plain(prompts):
+            problems.add(PromptError(f"{what} tokens must be a plain tensor that holds numbers"))
+            return nothing
+        if not _is_whole(prompts):
             problems.add(
                 PromptError(f"{what} tokens hold {prompts.dtype} values: token ids are integers")
             )
             return nothing
-        vocab = backend.limits.d_vocab
-        if vocab and ((prompts < 0) | (prompts >= vocab)).any():
-            problems.add(
-                PromptError(f"{what} tokens hold ids outside the vocabulary of {vocab} tokens")
-            )
+        if _outside_vocabulary(backend, what, prompts, problems):
             return nothing
         _check_padding(backend, what, prompts, problems)
-        return prompts.long(), _real_lengths(prompts, lengths, problems)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if lengths is None:
+            _check_unsaid_padding(backend, what, prompts, problems)
+        # Copied: the caller may use the buffer again.
+        return prompts.detach().long().clone(), _real_lengths(prompts, lengths, problems)
+    return _read_text(backend, what, prompts, lengths, problems)
+
+
+def _read_text(
+    backend: Backend, what: str, prompts: Any, lengths: Any, problems: Problems
+) -> tuple[Tensor, Tensor]:
+    nothing = torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    texts = [prompts] if isinstance(prompts, str) else prompts
     tokenizer = backend.tokenizer
+    texts = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, Mapping) else []
     if not texts or not all(isinstance(text, str) for text in texts):
         problems.add(PromptError(f"{what} prompts must be a list of strings or a tensor of tokens"))
         return nothing
@@ -156,8 +167,17 @@ def _read(
     pad = next(
         token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None
     )
+    if lengths is not None:
+        problems.add(
+            PromptError(f"{what} prompts are text, whose lengths are known: leave lengths out")
+        )
     width = max(map(len, rows))
     tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    # Padding is never read: a tokenizer may pad with a token that its model does not have.
+    if _outside_vocabulary(backend, what, torch.tensor([t for row in rows for t in row]), problems):
+        return nothing
+    if _outside_vocabulary(backend, what, torch.tensor([pad]), Problems()):
+        tokens[tokens == pad] = 0
     return tokens, torch.tensor([len(row) for row in rows])
 
 
@@ -200,12 +220,26 @@ def _real_lengths(
     return found.long()
 
 
+def _outside_vocabulary(backend: Backend, what: str, tokens: Tensor, problems: Problems) -> bool:
+    """Return whether there are tokens that the model does not have, and add that they are."""
+    vocab = backend.limits.d_vocab
+    if not vocab or not ((tokens < 0) | (tokens >= vocab)).any():
+        return False
+    problems.add(PromptError(f"{what} tokens hold ids outside the vocabulary of {vocab} tokens"))
+    return True
+
+
 def _as_tensor(value: Any) -> Tensor | None:
-    """Return numbers as a tensor; None where they are none."""
+    """Return numbers as a tensor of their own; None where they are none."""
     try:
-        return torch.as_tensor(value).cpu()
-    except (TypeError, ValueError, RuntimeError):
+        return torch.as_tensor(value).detach().cpu().clone()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor holds its numbers, one beside the other."""
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
 
 
 def _is_whole(numbers: Tensor) -> bool:
@@ -233,6 +267,28 @@ def _check_padding(
         )
 
 
+def _check_unsaid_padding(
+    backend: Backend, what: str, tokens: Int[Tensor, "prompt pos"], problems: Problems
+) -> None:
+    """Refuse tokens that look padded where nobody says how long prompts are.
+
+    Read as prompts, padding would be in every mean, and ``end`` would stand in it.
+    """
+    pad = getattr(backend.tokenizer, "pad_token_id", None)
+    if pad is None or tokens.shape[1] < 2:
+        return
+    padded = (tokens[:, -1] == pad).nonzero().flatten()
+    if len(padded):
+        which, n_pos = int(padded[0]), tokens.shape[1]
+        problems.add(
+            PromptError(
+                f"{what} prompt {which} ends in the tokenizer's padding token {pad}, and lengths "
+                f"are not given: pass lengths, the real length of each prompt (task.lengths), or "
+                f"lengths=[{n_pos}] * {len(tokens)} where these tokens are meant"
+            )
+        )
+
+
 def position_table(
     pair: PromptPair,
     positions: PositionsGiven | None,
@@ -242,8 +298,8 @@ def position_table(
     """Return the named positions, each one index per prompt, after checking them."""
     n_prompts, n_pos = pair.clean.shape
     named: dict[str, dict[str, Tensor]] = {"clean": {}, "corrupt": {}}
-    given = (("clean", positions or {}), ("corrupt", corrupt_positions or {}))
-    for where, table in given:
+    for where, given in (("clean", positions), ("corrupt", corrupt_positions)):
+        table = {} if given is None else given
         if not isinstance(table, Mapping):
             problems.add(
                 PromptError(

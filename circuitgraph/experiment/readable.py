@@ -15,7 +15,7 @@ from circuitgraph.errors import (
 )
 from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.sites import HookSite
-from circuitgraph.metrics import Activation, Prompts, Readout, as_metric
+from circuitgraph.metrics import Activation, Metric, Prompts, Readout, as_metric
 from circuitgraph.nodes import MLP, Head, Logits
 from circuitgraph.plan import Plan, Run
 
@@ -30,12 +30,27 @@ def bind_metrics(
     if not metrics:
         problems.add(MetricError("no metric is given: name one or more, such as {'answer': ...}"))
     for metric in metrics.values():
+        if isinstance(metric, type):
+            problems.add(
+                MetricError(
+                    f"{metric.__name__} is a class: make a metric of it, {metric.__name__}(...)"
+                )
+            )
+            continue
         try:
-            bound.append(as_metric(metric).bind(prompts))
-        except MetricError as error:
-            problems.add(error)
+            found = as_metric(metric).bind(prompts)
         except ValueError as error:
-            problems.add(MetricError(str(error)))
+            problems.add(error if isinstance(error, MetricError) else MetricError(str(error)))
+            continue
+        if isinstance(found, Metric | Activation):
+            bound.append(found)
+            continue
+        problems.add(
+            MetricError(
+                f"{type(metric).__name__}.bind gave {type(found).__name__}, which is no metric: it "
+                "needs name, read, tokens and measure"
+            )
+        )
     return Readout(tuple(bound), prompts) if len(problems.found) == before else None
 
 

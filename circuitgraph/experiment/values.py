@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from circuitgraph.errors import NodeError, Problems, RequestError
+from circuitgraph.experiment.prompts import is_plain
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Writer
 from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, Source
@@ -102,6 +103,10 @@ def _value_problem(node: Writer, value: Any) -> RequestError | None:
             f"the value given for {node} must be a tensor that broadcasts to [prompt, pos, width], "
             f"got {type(value).__name__}"
         )
+    if value.is_complex():
+        return RequestError(f"the value given for {node} is complex: activations are real numbers")
+    if not is_plain(value):
+        return RequestError(f"the value given for {node} must be a plain tensor that holds numbers")
     if not value.isfinite().all():
         return RequestError(f"the value given for {node} holds numbers that are not finite")
     return None
@@ -116,6 +121,8 @@ def _dataset_problem(source: Source, dataset: Any, n_pos: int, d_vocab: int) -> 
     if not isinstance(dataset, Tensor) or dataset.ndim != 2 or 0 in dataset.shape:
         got = tuple(dataset.shape) if isinstance(dataset, Tensor) else type(dataset).__name__
         return RequestError(f"the data set must be tokens [sample, pos], got {got}")
+    if not is_plain(dataset):
+        return RequestError("the data set must be a plain tensor that holds numbers")
     if dataset.is_floating_point() or dataset.is_complex() or dataset.dtype.itemsize < 4:
         return RequestError(f"the data set holds {dataset.dtype} values: token ids are integers")
     if ((dataset < 0) | (dataset >= d_vocab)).any():

@@ -91,7 +91,10 @@ def _several(what: str, given: Any, default: Any, problems: Problems) -> list[An
     if given is None:
         return [default]
     values = [given] if isinstance(given, str | Through) or not isinstance(given, Iterable) else []
-    values = values or list(given)
+    try:
+        values = values or list(given)
+    except TypeError:  # such as a tensor of one number
+        values = [given]
     names = [_word(value) for value in values]
     if not values:
         problems.add(RequestError(f"{what} is empty: leave it out, or name one or more"))

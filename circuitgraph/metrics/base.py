@@ -121,7 +121,7 @@ class Prompts:
                 f"{metric} reads position {int(found[which])} of prompt {which}, which has "
                 f"{int(lengths[which])} positions (0..{int(lengths[which]) - 1})"
             )
-        return found.to(self.device)
+        return found.to(self.device).clone()
 
     def token_ids(self, tokens: Tokens, what: str) -> Int[Tensor, "prompt"]:
         """Return one token per prompt, from ids or from words that are single tokens."""
@@ -143,7 +143,7 @@ class Prompts:
             raise MetricError(f"{what} holds {found.dtype} values: token ids are integers")
         if ((found < 0) | (found >= self.d_vocab)).any():
             raise MetricError(f"{what} holds ids outside the vocabulary of {self.d_vocab} tokens")
-        return found.to(self.device)
+        return found.to(self.device).clone()
 
     def _one_token(self, word: str, what: str) -> int:
         if self.tokenizer is None:

@@ -36,20 +36,27 @@ def as_request(asked: "str | Request | Edge | Iterable[Edge]") -> Request:
         case Edge():
             return _one_edge(SiteEdge(Site(asked.sender), Site(asked.receiver)))
         case Iterable():
-            edges = list(asked)
-            wrong = next((edge for edge in edges if not isinstance(edge, Edge)), None)
-            if wrong is not None:
+            try:
+                edges = list(asked)
+            except TypeError:  # such as a tensor of one number
+                raise RequestError(_no_request(asked)) from None
+            wrong = [edge for edge in edges if not isinstance(edge, Edge)]
+            if wrong:
                 raise RequestError(
-                    f"a list of edges to patch holds {wrong!r} ({type(wrong).__name__}): "
+                    f"a list of edges to patch holds {wrong[0]!r} ({type(wrong[0]).__name__}): "
                     "write cg.Edge(sender, receiver)"
                 )
             ordered = sorted(edges) if isinstance(asked, set | frozenset) else edges
             return _edges([SiteEdge(Site(edge.sender), Site(edge.receiver)) for edge in ordered])
         case _:
-            raise RequestError(
-                f"{asked!r} ({type(asked).__name__}) is no request: give text such as "
-                "'9.9 -> logits', a Request, an Edge or a list of Edges"
-            )
+            raise RequestError(_no_request(asked))
+
+
+def _no_request(asked: object) -> str:
+    return (
+        f"{asked!r} ({type(asked).__name__}) is no request: give text such as "
+        "'9.9 -> logits', a Request, an Edge or a list of Edges"
+    )
 
 
 def _edges(edges: Sequence[SiteEdge]) -> Request:

@@ -20,7 +20,7 @@ FRACTION_FREE = 0.4
 CPU_FRACTION, CPU_LEAST = 0.25, 2 * 2**30
 
 
-def parse_budget(budget: str | int | None, device: torch.device) -> int:
+def parse_budget(budget: Any, device: torch.device) -> int:
     """Return a memory budget in bytes.
 
     Args:
@@ -43,7 +43,8 @@ def parse_budget(budget: str | int | None, device: torch.device) -> int:
         return max(CPU_LEAST, int(_machine_memory() * CPU_FRACTION))
     if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
         return budget
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmg]i?)?b?\s*", str(budget), re.IGNORECASE)
+    text = budget if isinstance(budget, str) else ""
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
     try:
         amount = float(found.group(1)) * _UNITS[(found.group(2) or "").lower()] if found else 0
     except ValueError:
