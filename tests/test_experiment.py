@@ -148,7 +148,7 @@ def test_text_prompts_are_tokenized_and_padded_on_the_right() -> None:
         {"S": [1, 1]},
         lengths=[4, 3],
     )
-    for request in ("head -> logits", "head@S -> 1.0.k@end => logits"):
+    for request in ("head -> logits", "head@S -> 1.0.k@S => logits"):
         one, other = experiment.patch(request).data.patched, same.patch(request).data.patched
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
