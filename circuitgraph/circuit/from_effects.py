@@ -66,8 +66,14 @@ def circuit_from_effects(
 
     See `Circuit.from_effects`.
     """
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int | np.integer)):
+        raise CircuitError(f"top must be a whole number, got {top!r}")
     if top is not None and top < 0:
         raise CircuitError(f"top must be 0 or more, got {top}")
+    if threshold is not None and not (
+        isinstance(threshold, int | float | np.number) and np.isfinite(threshold)
+    ):
+        raise CircuitError(f"threshold must be a finite number, got {threshold!r}")
     graph, cells = cells_of_edges(effects, shape)
     flat = effects.normalized().to_numpy().ravel()
     chosen = set(cells)

@@ -56,8 +56,8 @@ def ranked(effect: NDArray[np.float64], by: str) -> NDArray[np.intp]:
 
 def top_table(effects: "Effects", n: int, by: str, how: Measurement) -> pd.DataFrame:
     """Return the strongest cells; only theirs are resampled, so many cells cost little."""
-    if n < 1:
-        raise EffectsError(f"n must be at least 1, got {n!r}")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise EffectsError(f"n must be a whole number of at least 1, got {n!r}")
     chosen = ranked(effects.normalized().to_numpy().ravel(), by)[:n]
     return rows(effects.data, effects.measure(how, chosen), chosen)
 

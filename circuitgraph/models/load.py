@@ -96,7 +96,10 @@ def load_model(
         raise ModelError(f"no back end {backend!r}: write one of {', '.join(BACKENDS)}")
     asked = _folder_or_name(name)
     available = "cuda" if torch.cuda.is_available() else "cpu"
-    target = torch.device(available if device is None else device)
+    try:
+        target = torch.device(available if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"no device {device!r}: write cpu, cuda, cuda:1 or mps") from error
     if backend == "huggingface":
         return _from_transformers(asked, target, dtype)
     model = _from_wheel(target, dtype) if asked == DEFAULT_MODEL else _boot(asked, target, dtype)
