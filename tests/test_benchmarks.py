@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import benchmarks.circuits
 import benchmarks.direct_path
 import benchmarks.edges
 import benchmarks.growth
@@ -96,3 +97,12 @@ def test_memory_says_that_it_needs_an_accelerator(
     with pytest.raises(SystemExit):
         run(benchmarks.memory)
     assert "needs a CUDA device" in capsys.readouterr().err
+
+
+def test_circuits_are_what_they_must_be_at_both_ends(run: Any) -> None:
+    asked = ("--prompts=2", "--positions=6", "--edges", "60", "--rows=2", "--repeat=1")
+    printed = run(benchmarks.circuits, *asked)
+    apart = [float(found) for found in re.findall(r"from that run (\S+)", printed)]
+    assert len(apart) == 2
+    assert max(apart) < 1e-4
+    assert printed.count("bare passes\n") == 6

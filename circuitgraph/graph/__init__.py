@@ -6,7 +6,8 @@ derives nodes, ports and edges from it. Everything follows from one number per n
 meets a model only in `ModelGraph.from_model`, which asks the `lens` room for the model's shape.
 """
 
+from circuitgraph.graph.edge_index import EdgeIndex
 from circuitgraph.graph.graph import ModelGraph
 from circuitgraph.graph.shape import ModelShape
 
-__all__ = ["ModelGraph", "ModelShape"]
+__all__ = ["EdgeIndex", "ModelGraph", "ModelShape"]

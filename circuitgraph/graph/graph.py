@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
 
 from circuitgraph.errors import NodeError
+from circuitgraph.graph.edge_index import EdgeIndex
 from circuitgraph.graph.shape import ModelShape
 from circuitgraph.nodes import (
     MLP,
@@ -166,6 +167,11 @@ class ModelGraph:
         """Yield every edge, receiver by receiver."""
         for port in self.ports:
             yield from self.edges_into(port)
+
+    @cached_property
+    def edge_index(self) -> EdgeIndex:
+        """The numbers of the edges, by which sets of edges are rows of 0 and 1."""
+        return EdgeIndex(self)
 
     @cached_property
     def dag(self) -> "nx.MultiDiGraph[Node]":

@@ -8,12 +8,16 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitgraph.engines.engine import MeasuredCells
 from circuitgraph.engines.fast.activations import read_activations
+from circuitgraph.engines.fast.circuits import Circuits, cannot_judge
+from circuitgraph.engines.fast.kept import kept_by_plan
 from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
 from circuitgraph.engines.fast.readout import clean_logits, measure_rows
@@ -29,7 +33,7 @@ from circuitgraph.lens.record import Recording
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
-from circuitgraph.plan import Plan, ReplaceSenders
+from circuitgraph.plan import Plan, ReplaceSenders, Source
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
 
@@ -39,6 +43,10 @@ UNCHECKED = Traits(
     additive=False, plain_readout=False, heads_apart=False, sliceable=False, causal=False
 )
 """Where nothing was tried out, nothing is taken for granted: right on every model, but slower."""
+
+
+MANY_EDGES = 16
+"""From so many patched edges on, cells of mode ``replace`` are judged as circuits."""
 
 
 REPLAYED = ("mid", "q", "k", "v", "z", "mlp", "keys", "values")
@@ -264,6 +272,10 @@ class FastEngine:
         Warns:
             ReplayWarning: The reference engine runs the plan, and why.
         """
+        kept = self.judged(plan)
+        if kept is not None:
+            yield from self.judge(plan, kept)
+            return
         reason = self.cannot(plan)
         if not reason:
             return self
@@ -304,6 +316,50 @@ class FastEngine:
         if replaced and self.state.sites:
             return "mode 'replace' with a metric of an activation"
         return self.unreadable if self.state.sites else ""
+
+    # -- circuits -------------------------------------------------------------------------------
+
+    def judged(self, plan: Plan) -> NDArray[np.bool_] | None:
+        """Return which edges each cell keeps, where cells are judged as circuits; else None.
+
+        A few patched edges are run as changes of the clean run, which rounds less. Where blocks
+        do not add what their parts write, edges are replaced in no other way.
+        """
+        if self.traits.problems or plan.mode != "replace":
+            return None
+        kept = kept_by_plan(plan)
+        if kept is None or self.unjudgeable:
+            return None
+        few = self.traits.additive and (~kept).sum(axis=1).min() < MANY_EDGES
+        return None if few else kept
+
+    def judge(
+        self, plan: Plan, kept: NDArray[np.bool_]
+    ) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
+        """Yield numbers of cells and their metric, each cell being a circuit."""
+        index = plan.graph.edge_index
+        patched = np.zeros(len(plan.graph.writers), dtype=np.bool_)
+        for place, heard in enumerate(index.heard.tolist()):
+            start = int(index.starts[place])
+            patched[:heard] |= ~kept[:, start : start + heard].all(axis=0)
+        circuits = self.circuits(plan.source, patched=patched)
+        yield from circuits.stacks(kept)
+
+    def circuits(
+        self, source: Source = "corrupt", patched: NDArray[np.bool_] | None = None
+    ) -> Circuits:
+        """Return what measures circuits that are given as rows of kept edges.
+
+        Args:
+            source: Where the values of edges outside a circuit come from.
+            patched: Which writers have a patched value; None for all.
+        """
+        return Circuits(self.state, source, budget=self.for_stacks, patched=patched)
+
+    @cached_property
+    def unjudgeable(self) -> str:
+        """Why circuits cannot be judged by replay; empty where they can."""
+        return cannot_judge(self.state)
 
     @property
     def for_stacks(self) -> int:
