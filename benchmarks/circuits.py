@@ -16,6 +16,7 @@ import torch
 
 import circuitgraph as cg
 from benchmarks.models import build, prompts
+from circuitgraph.engines.fast import FastEngine
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         f"{options.shape}, {options.prompts} x {options.positions} tokens: bare pass {bare:.3f} s"
     )
     index, rng = exp.graph.edge_index, np.random.default_rng(0)
-    circuits = exp._engine("fast", exp._setup).circuits()
+    circuits = FastEngine(exp._setup).circuits()
     table: list[dict[str, Any]] = []
 
     def show(name: str, rows: np.ndarray[Any, Any]) -> torch.Tensor:

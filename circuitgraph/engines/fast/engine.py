@@ -272,10 +272,6 @@ class FastEngine:
         Warns:
             ReplayWarning: The reference engine runs the plan, and why.
         """
-        kept = self.judged(plan)
-        if kept is not None:
-            yield from self.judge(plan, kept)
-            return
         reason = self.cannot(plan)
         if not reason:
             return self
@@ -290,6 +286,10 @@ class FastEngine:
         if self.cannot(plan):
             yield from self.answering(plan).run(plan)
             return
+        kept = self.judged(plan)
+        if kept is not None:
+            yield from self.judge(plan, kept)
+            return
         everyone = slice(0, self.setup.n_prompts)
         for cells in self.batches(plan):
             part = plan
@@ -303,6 +303,8 @@ class FastEngine:
         """Return why a plan cannot be run by replay; empty where it can."""
         if self.traits.problems:
             return self.traits.problems[0]
+        if self.judged(plan) is not None:
+            return ""
         replaced = [
             op
             for run in (plan.runs() if plan.mode == "replace" else ())
@@ -333,17 +335,17 @@ class FastEngine:
         few = self.traits.additive and (~kept).sum(axis=1).min() < MANY_EDGES
         return None if few else kept
 
-    def judge(
-        self, plan: Plan, kept: NDArray[np.bool_]
-    ) -> Iterator[tuple[Sequence[int], Float[Tensor, "cell value"]]]:
-        """Yield numbers of cells and their metric, each cell being a circuit."""
+    def judge(self, plan: Plan, kept: NDArray[np.bool_]) -> Iterator[MeasuredCells]:
+        """Yield cells with their metric, each cell being a circuit."""
         index = plan.graph.edge_index
         patched = np.zeros(len(plan.graph.writers), dtype=np.bool_)
         for place, heard in enumerate(index.heard.tolist()):
             start = int(index.starts[place])
             patched[:heard] |= ~kept[:, start : start + heard].all(axis=0)
         circuits = self.circuits(plan.source, patched=patched)
-        yield from circuits.stacks(kept)
+        everyone = slice(0, self.setup.n_prompts)
+        for numbers, values in circuits.stacks(kept):
+            yield MeasuredCells(numbers, everyone, values)
 
     def circuits(
         self, source: Source = "corrupt", patched: NDArray[np.bool_] | None = None
