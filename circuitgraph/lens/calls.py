@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from circuitgraph.lens.axes import Axes
 from circuitgraph.lens.record import BlockCall
 
 __all__ = ["CannotSlice", "FixedKeys", "adapt_call", "with_keys"]
@@ -73,20 +74,14 @@ def adapt_call(
         CannotSlice: ``queries`` or ``keys`` was given and an argument is of an unknown kind.
     """
 
-    def fit(name: str, value: Any) -> Any:
-        if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
-            return tuple(fit(name, part) for part in value)
-        if not isinstance(value, Tensor):
-            return value
+    def fit(name: str, axes: Axes, value: Tensor) -> Tensor:
         if queries is not None:
-            value = _cut(name, value, n_pos, n_prompts, queries)
-        if value.ndim >= 2 and value.shape[0] == n_prompts and n_prompts > 1 and n_rows > 1:
-            value = value.repeat(n_rows, *[1] * (value.ndim - 1))
-        return value
+            value = _cut(name, axes, value, n_pos, n_prompts, queries)
+            if isinstance(queries, Tensor):  # each prompt is cut at its own positions
+                axes = replace(axes, batch=0)
+        return axes.repeated(value, n_rows)
 
-    args = tuple(fit(str(number), value) for number, value in enumerate(call.args))
-    kwargs = {name: fit(name, value) for name, value in call.kwargs.items()}
-    fitted = replace(call, args=args, kwargs=kwargs)
+    fitted = call.changed(fit)
     return fitted if keys is None else with_keys(fitted, keys)
 
 
@@ -106,19 +101,24 @@ def with_keys(call: BlockCall, keys: FixedKeys) -> BlockCall:
     raise CannotSlice("the block takes no key-value cache")
 
 
-def _cut(name: str, value: Tensor, n_pos: int, n_prompts: int, queries: slice | Tensor) -> Tensor:
+def _cut(
+    name: str, axes: Axes, value: Tensor, n_pos: int, n_prompts: int, queries: slice | Tensor
+) -> Tensor:
     """Return an argument at the query positions only."""
-    if value.ndim == 4 and value.shape[-2:] == (n_pos, n_pos):
-        if isinstance(queries, slice):
-            return value[:, :, queries]
-        rows = torch.arange(len(queries), device=value.device)
-        full = value.expand(len(queries), *value.shape[1:])
-        return full[rows[:, None], :, queries].transpose(1, 2)
-    if value.ndim in (2, 3) and value.shape[1] == n_pos and value.shape[0] in (1, n_prompts):
-        if isinstance(queries, slice):
-            return value[:, queries]
-        rows = torch.arange(len(queries), device=value.device)
-        return value.expand(len(queries), *value.shape[1:])[rows[:, None], queries]
-    if value.ndim == 1 and value.shape[0] == n_pos and isinstance(queries, slice):
-        return value[queries]
+    by_prompt = axes.batch in (0, None) and axes.per_prompt == 1
+    if axes.batch is None and value.ndim > 1 and value.shape[0] != 1:
+        by_prompt = False
+    cut = [value.shape[axis] == n_pos for axis in axes.positions]
+    if by_prompt and all(cut):
+        if isinstance(queries, Tensor):
+            rows = torch.arange(len(queries), device=value.device)[:, None]
+            full = value.expand(n_prompts, *value.shape[1:])
+        if value.ndim == 4 and axes.positions == (2, 3):
+            if isinstance(queries, slice):
+                return value[:, :, queries]
+            return full[rows, :, queries].transpose(1, 2)
+        if value.ndim in (2, 3) and axes.positions == (1,):
+            return value[:, queries] if isinstance(queries, slice) else full[rows, queries]
+        if value.ndim == 1 and axes.positions == (0,) and isinstance(queries, slice):
+            return value[queries]
     raise CannotSlice(f"argument {name} of shape {tuple(value.shape)}")

@@ -4,7 +4,7 @@ Everything is cloned when recorded, since hooks hand out the very tensors that t
 using, and nothing recorded is ever changed in place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitgraph.lens.axes import Axes, argument_axes, check_axes, tensors_in
 from circuitgraph.lens.modules import first_tensor
 from circuitgraph.lens.parts import BlockParts, ModelParts, Projection
 
@@ -29,6 +30,8 @@ class BlockCall:
         attn_form: The attention's output without its tensors: a tuple of None, or just None.
         mlp_form: The MLP's output, likewise.
         block_form: The block's output, likewise.
+        axes: Which axes of the tensors among the arguments are prompts and positions, by name; of
+            one in a tuple, ``name.number``.
     """
 
     args: tuple[Any, ...]
@@ -36,6 +39,22 @@ class BlockCall:
     attn_form: Any = None
     mlp_form: Any = None
     block_form: Any = None
+    axes: Mapping[str, Axes] = field(default_factory=dict)
+
+    def changed(self, change: Callable[[str, Axes, Tensor], Tensor]) -> "BlockCall":
+        """Return the call with every tensor changed that has axes."""
+
+        def of(name: str, value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(of(f"{name}.{number}", part) for number, part in enumerate(value))
+            axes = self.axes.get(name)
+            return change(name, axes, value) if isinstance(value, Tensor) and axes else value
+
+        return replace(
+            self,
+            args=tuple(of(str(number), value) for number, value in enumerate(self.args)),
+            kwargs={name: of(name, value) for name, value in self.kwargs.items()},
+        )
 
 
 @dataclass(slots=True)
@@ -94,20 +113,15 @@ class Recording:
         """
         n_prompts = len(self.tokens)
 
-        def cut(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(cut(one) for one in value)
-            if isinstance(value, Tensor) and value.ndim and value.shape[0] == n_prompts:
-                return value[prompts]
-            return value
+        def cut(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[prompts]
+
+        def cut_argument(_: str, axes: Axes, value: Tensor) -> Tensor:
+            return axes.of_prompts(value, prompts, n_prompts)
 
         layers = []
         for layer in self.layers:
-            call = replace(
-                layer.call,
-                args=cut(layer.call.args),
-                kwargs={name: cut(value) for name, value in layer.call.kwargs.items()},
-            )
+            call = layer.call.changed(cut_argument)
             kept = set(LayerRecord.__slots__ if fields is None else fields) | {"resid"}
             values = {name: cut(getattr(layer, name)) for name in kept if name != "call"}
             layers.append(LayerRecord(call=call, **values))
@@ -170,7 +184,7 @@ def record(
             before(parts.unembed.module, only_read)
         recording.logits = parts.run(tokens, "keys" in keep)
     _take_keys(recording)
-    _share_equal_rows(recording)
+    _share_equal_rows(recording, argument_axes(parts, tokens))
     return recording
 
 
@@ -272,25 +286,22 @@ def _take_keys(recording: Recording) -> None:
         )
 
 
-def _share_equal_rows(recording: Recording) -> None:
-    """Keep one row of every block argument that is the same for all prompts: it broadcasts."""
+def _share_equal_rows(recording: Recording, axes: Sequence[Mapping[str, Axes]]) -> None:
+    """Say which axes are prompts, and keep once every argument that is the same for all of them."""
     n_prompts = len(recording.tokens)
-    known: dict[int, Tensor] = {}
+    known: dict[tuple[int, Axes], tuple[Tensor, Tensor]] = {}
 
-    def share(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(share(part) for part in value)
-        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[0] != n_prompts:
-            return value
-        if id(value) not in known:
-            same = n_prompts == 1 or bool((value == value[:1]).all())
-            known[id(value)] = value[:1] if same else value
-        return known[id(value)]
+    def share(_: str, found: Axes, value: Tensor) -> Tensor:
+        # All blocks are handed one tensor: look through it once. Keeping it keeps its id its own.
+        key = (id(value), found)
+        if key not in known:
+            known[key] = (value, found.shared(value))
+        return known[key][1]
 
-    calls = [layer.call for layer in recording.layers]
-    for layer, call in zip(recording.layers, calls, strict=True):
-        layer.call = replace(
-            call,
-            args=tuple(share(value) for value in call.args),
-            kwargs={name: share(value) for name, value in call.kwargs.items()},
-        )
+    for number, (layer, names) in enumerate(zip(recording.layers, axes, strict=True)):
+        call = layer.call
+        found = {
+            name: check_axes(names, name, value, n_prompts, number)
+            for name, value in tensors_in(call.args, call.kwargs)
+        }
+        layer.call = replace(call, axes=found).changed(share)

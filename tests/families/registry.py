@@ -100,11 +100,53 @@ def _llama_like(**more: Any) -> dict[str, Any]:
     }
 
 
+def _opt(**more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 16,
+        "ffn_dim": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        **more,
+    }
+
+
+def _falcon(**more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "alibi": False,
+        "new_decoder_architecture": False,
+        "multi_query": True,
+        **more,
+    }
+
+
 FAMILIES = (
     Family(
         "GPT-2",
         "GPT2Config",
         "GPT2LMHeadModel",
+        {"n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 64},
+    ),
+    Family(
+        "GPT-2, scaled by layer",
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        {
+            "n_embd": 16,
+            "n_layer": 3,
+            "n_head": 4,
+            "n_positions": 64,
+            "scale_attn_by_inverse_layer_idx": True,
+            "reorder_and_upcast_attn": True,
+        },
+    ),
+    Family(
+        "GPT-1",
+        "OpenAIGPTConfig",
+        "OpenAIGPTLMHeadModel",
         {"n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 64},
     ),
     Family(
@@ -151,34 +193,41 @@ FAMILIES = (
         "GPTJForCausalLM",
         {"n_embd": 16, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_positions": 64},
     ),
+    Family("OPT", "OPTConfig", "OPTForCausalLM", _opt(word_embed_proj_dim=16)),
     Family(
-        "OPT",
+        "OPT, projected words",
         "OPTConfig",
         "OPTForCausalLM",
-        {
-            "hidden_size": 16,
-            "ffn_dim": 24,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 64,
-            "word_embed_proj_dim": 16,
-        },
+        _opt(word_embed_proj_dim=8),
+    ),
+    Family(
+        "OPT, norms after adding",
+        "OPTConfig",
+        "OPTForCausalLM",
+        _opt(word_embed_proj_dim=16, do_layer_norm_before=False),
+    ),
+    Family(
+        "OPT-350m",
+        "OPTConfig",
+        "OPTForCausalLM",
+        _opt(word_embed_proj_dim=8, do_layer_norm_before=False),
     ),
     Family(
         "BLOOM", "BloomConfig", "BloomForCausalLM", {"hidden_size": 16, "n_layer": 3, "n_head": 4}
     ),
+    Family("Falcon", "FalconConfig", "FalconForCausalLM", _falcon()),
     Family(
-        "Falcon",
+        "Falcon, every head its keys",
         "FalconConfig",
         "FalconForCausalLM",
-        {
-            "hidden_size": 16,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "alibi": False,
-            "new_decoder_architecture": False,
-            "multi_query": True,
-        },
+        _falcon(multi_query=False, parallel_attn=False),
+    ),
+    Family("Falcon, ALiBi", "FalconConfig", "FalconForCausalLM", _falcon(alibi=True)),
+    Family(
+        "Falcon, new decoder",
+        "FalconConfig",
+        "FalconForCausalLM",
+        _falcon(new_decoder_architecture=True, num_kv_heads=2),
     ),
     Family(
         "MPT",
@@ -198,6 +247,12 @@ FAMILIES = (
         torch.float32,
     ),
     Family("Qwen2", "Qwen2Config", "Qwen2ForCausalLM", _llama_like()),
+    Family(
+        "Qwen2, sliding window",
+        "Qwen2Config",
+        "Qwen2ForCausalLM",
+        _llama_like(use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    ),
     Family("Qwen3", "Qwen3Config", "Qwen3ForCausalLM", _llama_like(head_dim=4)),
     Family(
         "Gemma 2",
@@ -211,8 +266,43 @@ FAMILIES = (
         "Gemma3ForCausalLM",
         _llama_like(head_dim=4, sliding_window=4, query_pre_attn_scalar=4),
     ),
+    Family(
+        "Gemma 3, with vision",
+        "Gemma3Config",
+        "Gemma3ForConditionalGeneration",
+        {
+            "text_config": _llama_like(
+                head_dim=4, sliding_window=4, query_pre_attn_scalar=4, **COMMON
+            ),
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 24,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 16,
+                "patch_size": 8,
+            },
+            "mm_tokens_per_image": 4,
+        },
+    ),
     Family("Phi", "PhiConfig", "PhiForCausalLM", _llama_like(num_key_value_heads=4)),
     Family("Phi-3", "Phi3Config", "Phi3ForCausalLM", _llama_like(pad_token_id=0)),
+    Family(
+        "Phi-3, long rope",
+        "Phi3Config",
+        "Phi3ForCausalLM",
+        _llama_like(
+            pad_token_id=0,
+            original_max_position_embeddings=32,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "short_factor": [1.0, 1.5],
+                "long_factor": [2.0, 3.0],
+                "original_max_position_embeddings": 32,
+            },
+        ),
+    ),
     Family("OLMo", "OlmoConfig", "OlmoForCausalLM", _llama_like()),
     Family("OLMo 2", "Olmo2Config", "Olmo2ForCausalLM", _llama_like()),
     Family(
