@@ -26,6 +26,7 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.graph import ModelGraph
+from circuitgraph.lens.additivity import check_additive
 from circuitgraph.lens.backend import Backend
 from circuitgraph.metrics import AnyMetric, Prompts, Readout
 from circuitgraph.plan import Plan, ReplaceSenders
@@ -71,6 +72,7 @@ class Subject:
         pair = read_prompts(backend, clean, corrupt, None, problems)
         problems.raise_if_any("cannot check the model")
         assert pair is not None
+        check_additive(backend, pair.clean)
         before = Footprint.of(backend.model)
         n_prompts = len(pair.clean)
         spread = torch.arange(n_prompts) % pair.lengths.clamp_max(2)

@@ -35,6 +35,7 @@ from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.graph import ModelGraph
+from circuitgraph.lens.additivity import check_additive
 from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
@@ -131,6 +132,8 @@ class Experiment(Judging):
         if pair is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
+        problems.raise_if_any("cannot make an experiment")
+        check_additive(backend, pair.clean)
         table = position_table(pair, parts.positions, parts.corrupt_positions, problems)
         try:
             parse_budget(memory_budget, pair.clean.device)

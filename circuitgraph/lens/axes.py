@@ -116,7 +116,10 @@ def argument_axes(
         one, other = (_shapes(parts, tokens, *shape) for shape in PROBES)
         found: list[dict[str, Axes]] = []
         for before, after in zip(one, other, strict=True):
-            axes = {name: axes_between(before[name], after[name]) for name in before.keys() & after.keys()}
+            axes = {
+                name: axes_between(before[name], after[name])
+                for name in before.keys() & after.keys()
+            }
             found.append({name: value for name, value in axes.items() if value is not None})
         _KNOWN[key] = tuple(found)
     return _KNOWN[key]

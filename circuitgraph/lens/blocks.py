@@ -534,7 +534,10 @@ class Blocks:
         if type(inner) is not torch.nn.Linear:
             return None
         with torch.no_grad():
-            logits: Tensor = inner(self.final_norm(resid))
+            normed = self.final_norm(resid)
+            if normed.shape[-1] != inner.in_features:  # projected in between
+                return None
+            logits: Tensor = inner(normed)
         return logits
 
 

@@ -110,9 +110,8 @@ def _cut(
         by_prompt = False
     cut = [value.shape[axis] == n_pos for axis in axes.positions]
     if by_prompt and all(cut):
-        if isinstance(queries, Tensor):
-            rows = torch.arange(len(queries), device=value.device)[:, None]
-            full = value.expand(n_prompts, *value.shape[1:])
+        rows = torch.arange(n_prompts, device=value.device)[:, None]
+        full = value.expand(n_prompts, *value.shape[1:]) if value.ndim > 1 else value
         if value.ndim == 4 and axes.positions == (2, 3):
             if isinstance(queries, slice):
                 return value[:, :, queries]

@@ -113,7 +113,7 @@ class Recording:
         """
         n_prompts = len(self.tokens)
 
-        def cut(value: Tensor | None) -> Tensor | None:
+        def cut(value: Any) -> Any:
             return None if value is None else value[prompts]
 
         def cut_argument(_: str, axes: Axes, value: Tensor) -> Tensor:

@@ -50,7 +50,10 @@ class RawModel:
                 self.parts[f"{port}{number}"] = own
         self.plain: dict[int, dict[str, Tensor]] = {}
         self.joint = "qkv" in bridge.blocks[0].attn._modules
-        self.interleaved = type(module).__name__ == "GPTNeoXForCausalLM"
+        config = module.config if hasattr(module, "config") else None
+        self.interleaved = type(module).__name__ == "GPTNeoXForCausalLM" or (
+            type(module).__name__ == "FalconForCausalLM" and not config.multi_query
+        )
 
     def slice_of(self, port: str, head: int, width: int) -> slice:
         """Where one head's queries, or one key-value head's keys or values, stand."""

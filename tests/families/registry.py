@@ -140,8 +140,21 @@ FAMILIES = (
             "n_head": 4,
             "n_positions": 64,
             "scale_attn_by_inverse_layer_idx": True,
+        },
+    ),
+    Family(
+        "GPT-2, reordered",
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        {
+            "n_embd": 16,
+            "n_layer": 3,
+            "n_head": 4,
+            "n_positions": 64,
+            "scale_attn_by_inverse_layer_idx": True,
             "reorder_and_upcast_attn": True,
         },
+        torch.float32,
     ),
     Family(
         "GPT-1",
@@ -223,12 +236,6 @@ FAMILIES = (
         _falcon(multi_query=False, parallel_attn=False),
     ),
     Family("Falcon, ALiBi", "FalconConfig", "FalconForCausalLM", _falcon(alibi=True)),
-    Family(
-        "Falcon, new decoder",
-        "FalconConfig",
-        "FalconForCausalLM",
-        _falcon(new_decoder_architecture=True, num_kv_heads=2),
-    ),
     Family(
         "MPT",
         "MptConfig",

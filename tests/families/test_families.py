@@ -13,6 +13,7 @@ from circuitgraph.checks.precision import measure_precision
 from circuitgraph.checks.subject import Subject
 from circuitgraph.errors import ModelError
 from circuitgraph.experiment import Experiment
+from circuitgraph.lens.backend import backend_of
 from tests.families.raw_hooks import RawModel, Sender
 from tests.families.registry import FAMILIES, Family
 from tests.families.table import PAGE, check_row, page, row_of, rows_on, special
@@ -22,6 +23,9 @@ from tests.golden import writing
 REFUSED = {
     "BLOOM": "adds the residual stream to its own output",
     "MPT": "adds the residual stream to its own output",
+    "GPT-1": "the residual stream of this model is no sum",
+    "OPT, norms after adding": "this model cannot be run",
+    "OPT-350m": "the residual stream of this model is no sum",
     "DeepSeek-V3": "no attention with separate q, k, v and o",
 }
 CHANGES_NOTHING = {"1 equal prompts", "1 equal sender", "untouched"}
@@ -55,7 +59,7 @@ def test_every_check_holds(family: Family) -> None:
     with warnings.catch_warnings(), as_exact_as_can_be(family):
         warnings.simplefilter("error")  # no family may fall back to the reference engine
         results = list(run_checks(bridge, cells=2, n_prompts=2, n_pos=6))
-        precision = measure_precision(bridge, tokens(1))
+        precision = measure_precision(backend_of(bridge), tokens(1))
     assert precision.float64_inside == (family.dtype == torch.float64)
     subject = Subject.of(bridge, *random_prompts(bridge, 2, 6), cells=1)
     shape, traits = subject.graph.shape, subject.answering.traits
@@ -97,6 +101,26 @@ def test_equals_raw_hooks_on_the_model_itself(family: Family) -> None:
     """Every kind of sender and of receiver, under both variants."""
     with as_exact_as_can_be(family):
         equals_raw_hooks(family, family.bridge())
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 5), (1, 5), (2, 6)])
+@pytest.mark.parametrize("name", ["Falcon, ALiBi", "GPT-2", "Llama"])
+def test_as_many_prompts_as_tokens_or_heads(name: str, shape: tuple[int, int]) -> None:
+    """Whatever the sizes are, one knows which axis of a block's arguments is which."""
+    (family,) = (family for family in FAMILIES if family.name == name)
+    clean, corrupt = (
+        torch.randint(1, 37, shape, generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 2)
+    )
+    with as_exact_as_can_be(family):
+        raw = RawModel(family.module(), family.bridge())
+        exp = Experiment(family.bridge(), clean, corrupt, metric, progress=False)
+        for request, receiver in (("0.1 -> 2.2.q => logits", "q2.2"), ("0.1 -> logits", "logits")):
+            theirs = metric(raw.patched(clean, corrupt, (0, 1), receiver, "mlps")).numpy()
+            assert np.abs(theirs - exp.clean_metric).max() > 1e-4
+            for engine in ("fast", "reference"):
+                ours = exp.patch(request, engine=engine).data["patched"].values
+                assert np.abs(ours - theirs).max() < 1e-9, (request, engine)
 
 
 def equals_raw_hooks(family: Family, model: Any) -> None:
@@ -141,8 +165,9 @@ def equals_raw_hooks(family: Family, model: Any) -> None:
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.name in REFUSED], ids=lambda f: f.name)
 def test_refused_by_name(family: Family) -> None:
-    with pytest.raises(ModelError, match=REFUSED[family.name]):
-        Experiment(family.bridge(), tokens(3), tokens(4), metric)
+    for self_check in (True, False):
+        with pytest.raises(ModelError, match=REFUSED[family.name]):
+            Experiment(family.bridge(), tokens(3), tokens(4), metric, self_check=self_check)
     (result,) = run_checks(family.bridge())
     assert result.status == "refused"
     assert REFUSED[family.name] in result.reason
