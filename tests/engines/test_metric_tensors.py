@@ -70,7 +70,7 @@ def measuring(*metrics: Any) -> Setup:
     setup = case("gpt2").setup
     prompts = replace(
         setup.metric.prompts,
-        hooks=frozenset(setup.model.hook_dict),
+        hooks=setup.backend.hook_names,
         n_heads=setup.graph.shape.n_heads,
         dtype=torch.float64,
     )
