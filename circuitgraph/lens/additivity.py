@@ -66,7 +66,8 @@ def _problem(backend: Backend, tokens: Int[Tensor, "1 pos"]) -> str:
         if layer.mid is not None and not backend.parallel[number]:
             points.insert(0, ("between the attention and the MLP of", one.mid, other.mid))
         for where, before, after in points:
-            size = sum(part.abs() for part in (resid, moved, one.mid, other.mid, before, after))
+            sizes = [part.abs() for part in (resid, moved, one.mid, other.mid, before, after)]
+            size = torch.stack(sizes).sum(dim=0)
             apart = ((after - before) - (moved - resid)).abs() / (size + 1e-3 * size.mean())
             if not apart.max().item() <= ALLOWED.get(resid.dtype, COARSE):
                 return (
