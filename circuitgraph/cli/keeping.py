@@ -62,6 +62,19 @@ class Folder:
             write_file(plotly, get_plotlyjs(), EffectsError)
         write_file(self.add(name, what), figure.to_html(include_plotlyjs="directory"), EffectsError)
 
+    def keep_chart(self, chart: Any, name: str, what: str) -> None:
+        """Write a chart as a picture, by the ending of its name."""
+        import vl_convert
+
+        path = self.add(name, what)
+        write_file(path, str(vl_convert.vegalite_to_svg(chart.to_json())), EffectsError)
+
+    def keep_table(self, table: Any, name: str, what: str) -> None:
+        """Write a table as comma-separated values."""
+        from circuitgraph.effects.files import write_table
+
+        write_table(self.add(name, what), table)
+
     def keep_text(self, text: str, name: str, what: str) -> None:
         """Write a text."""
         write_file(self.add(name, what), f"{text}\n", EffectsError)

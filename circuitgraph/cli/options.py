@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "Backend",
     "BackendName",
+    "Baselines",
     "Device",
     "Dtype",
     "DtypeName",
@@ -175,6 +176,10 @@ Device = Annotated[
 Dtype = Annotated[
     DtypeName,
     typer.Option(metavar="NAME", help=f"What weights are held in: {', '.join(DtypeName)}."),
+]
+Baselines = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="How many random circuits of the same size to run."),
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many effects to print.")]
 MaybeOut = Annotated[

@@ -1,92 +1,103 @@
 """Faithfulness against size: a line and a band for each way of choosing edges."""
 
 from collections.abc import Mapping
-from html import escape
+from typing import TYPE_CHECKING
 
-import numpy as np
-import plotly.graph_objects as go
+import pandas as pd
 
 from circuitgraph.draw.palette import FAINT, INK
-from circuitgraph.draw.plot import layout, note
 from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.curve import Curve
 
-__all__ = ["plot_curves"]
+if TYPE_CHECKING:
+    import altair as alt
 
-_SIZE = (620.0, 380.0)
+__all__ = ["curve_svg", "plot_curves"]
 
-_LINES = (
-    ("#0072B2", "solid", "circle"),
-    ("#D55E00", "dash", "square"),
-    ("#009E73", "dot", "diamond"),
-    ("#CC79A7", "dashdot", "triangle-up"),
-    ("#56B4E9", "longdash", "cross"),
-    ("#4D4D4D", "solid", "x"),
-)
-"""Colours (Okabe and Ito's), dashes and marks: no curve is told by its colour alone."""
+_WIDTH, _HEIGHT = 560, 340
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#4D4D4D", "#E69F00", "#000000")
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [12, 3], [4, 4], [1, 3], [10, 2])
+_MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "stroke", "arrow")
+"""Okabe and Ito's colours, dashes and marks: no curve is told by its colour alone."""
 
 
 def plot_curves(
-    curves: Mapping[str, Curve], *, title: str | None = None, bands: bool = True
-) -> go.Figure:
-    """Return a plotly figure of f over the share of edges, on a logarithmic axis.
+    curves: Mapping[str, Curve], *, title: str = "Faithfulness against size", bands: bool = True
+) -> "alt.LayerChart":
+    """Return a chart of f over the share of edges kept, on a logarithmic axis.
+
+    ``chart.save("curves.svg")`` writes SVG, PNG, PDF or a page, by its ending; no browser is
+    needed.
 
     Args:
-        curves: Curves by the name each is to have; six at most.
+        curves: Curves by the name each is to have; eight at most. Sizes of no edges are left out.
         title: The title.
         bands: Whether to draw the intervals.
 
     Raises:
         CircuitError: No curve, or more than can be told apart.
     """
-    if not 0 < len(curves) <= len(_LINES):
-        raise CircuitError(f"a figure holds 1 to {len(_LINES)} curves, got {len(curves)}")
-    figure = go.Figure()
-    for level in (0.0, 1.0):
-        figure.add_hline(y=level, line={"color": FAINT, "width": 1, "dash": "dash"})
-    for (name, curve), (color, dash, mark) in zip(curves.items(), _LINES, strict=False):
-        table = curve.table[curve.table["share"] > 0]
-        x = table["share"].to_numpy() * 100
-        low, high = table["low"].to_numpy(), table["high"].to_numpy()
-        if bands and np.isfinite(low).all():
-            figure.add_trace(
-                go.Scatter(
-                    x=np.concatenate([x, x[::-1]]),
-                    y=np.concatenate([low, high[::-1]]),
-                    fill="toself",
-                    fillcolor=color,
-                    opacity=0.15,
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    showlegend=False,
-                )
-            )
-        texts = [
-            f"<b>{escape(name)}</b><br>{row.size:,} edges ({row.share:.1%}), {row.pruned:,} after "
-            f"pruning<br>f {row.faithfulness:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            for row in table.itertuples()
-        ]
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=table["faithfulness"],
-                mode="lines+markers",
-                line={"color": color, "dash": dash, "width": 2},
-                marker={"symbol": mark, "size": 7},
-                hovertext=texts,
-                hoverinfo="text",
-                name=escape(f"{name}: CPR {curve.cpr:.2f}, CMD {curve.cmd:.2f}"),
+    import altair as alt
+
+    if not 0 < len(curves) <= len(_COLORS):
+        raise CircuitError(f"a figure holds 1 to {len(_COLORS)} curves, got {len(curves)}")
+    names = [f"{name}: CPR {curve.cpr:.2f}, CMD {curve.cmd:.2f}" for name, curve in curves.items()]
+    tables = [
+        curve.table[curve.table["share"] > 0].assign(curve=name)
+        for name, curve in zip(names, curves.values(), strict=True)
+    ]
+    table = pd.concat(tables).assign(kept=lambda rows: 100 * rows["share"])
+    n_used = len(names)
+    x = alt.X("kept:Q", scale=alt.Scale(type="log"), title="edges kept, % of all")
+    color = alt.Color(
+        "curve:N", sort=names, title=None, scale=alt.Scale(domain=names, range=_COLORS[:n_used])
+    )
+    dash = alt.StrokeDash(
+        "curve:N", title=None, scale=alt.Scale(domain=names, range=_DASHES[:n_used])
+    )
+    mark = alt.Shape("curve:N", title=None, scale=alt.Scale(domain=names, range=_MARKS[:n_used]))
+    base = alt.Chart(table)
+    y = alt.Y("faithfulness:Q", title="faithfulness f")
+    tips = ["curve", "size", "pruned", "faithfulness", "low", "high"]
+    layers: list[alt.Chart] = [
+        alt.Chart(pd.DataFrame({"level": [0.0, 1.0]}))
+        .mark_rule(color=FAINT, strokeDash=[4, 4])
+        .encode(y="level:Q")
+    ]
+    if bands and table["low"].notna().all():
+        layers.append(
+            base.mark_area(opacity=0.15).encode(
+                x=x, y=alt.Y("low:Q", title=""), y2="high", color=color
             )
         )
-    figure.update_xaxes(title_text="edges kept, % of all", type="log", gridcolor="#EEEEEE")
-    figure.update_yaxes(title_text="faithfulness f", gridcolor="#EEEEEE", zeroline=False)
-    first = next(iter(curves.values()))
-    about = first.about
-    said = f"{about['metric']} · {about['n_prompts']} prompts · {about['n_edges']:,} edges"
-    figure.update_layout(**layout(title or "Faithfulness against size", said, _SIZE, scales=0))
-    figure.update_layout(
-        showlegend=True,
-        legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,.8)", "font": {"color": INK}},
+    layers.append(base.mark_line().encode(x=x, y=y, color=color, strokeDash=dash))
+    layers.append(
+        base.mark_point(filled=True, size=50).encode(
+            x=x, y=y, color=color, shape=mark, tooltip=tips
+        )
     )
-    note(figure, ["1: the model; 0: nothing in the circuit", "bands: intervals over prompts"])
-    return figure
+    about = next(iter(curves.values())).about
+    said = (
+        f"{about['metric']}, {about['n_prompts']} prompts, {about['n_edges']:,} edges; "
+        "1: the model, 0: nothing in the circuit; bands: intervals over prompts"
+    )
+    chart: alt.LayerChart = (
+        alt.layer(*layers)
+        .properties(
+            width=_WIDTH,
+            height=_HEIGHT,
+            title=alt.TitleParams(title, subtitle=said, anchor="start", color=INK),
+        )
+        .configure_legend(orient="bottom", columns=1, labelLimit=480, symbolOpacity=1)
+        .configure_view(stroke=None)
+    )
+    return chart
+
+
+def curve_svg(curves: Mapping[str, Curve], **options: object) -> str:
+    """Return the chart of `plot_curves` as an SVG text."""
+    import vl_convert
+
+    chart = plot_curves(curves, **options)  # type: ignore[arg-type]
+    return str(vl_convert.vegalite_to_svg(chart.to_json()))

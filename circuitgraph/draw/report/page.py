@@ -14,6 +14,7 @@ from typing import Any
 from circuitgraph.circuit import Circuit
 from circuitgraph.draw.report.circuits import circuit_data, circuit_section
 from circuitgraph.draw.report.data import result_data
+from circuitgraph.draw.report.judgements import judgements_section
 from circuitgraph.draw.report.results import Result
 from circuitgraph.draw.report.sections import (
     Section,
@@ -23,6 +24,7 @@ from circuitgraph.draw.report.sections import (
     reproduce_section,
     result_section,
 )
+from circuitgraph.evaluation.storage import Judgement
 from circuitgraph.plan import Plan
 
 __all__ = ["SCRIPTS", "Page", "page_html"]
@@ -53,6 +55,7 @@ class Page:
     plans: Sequence[Plan] | Mapping[str, Plan]
     cell: int | str | None
     circuit: Circuit | None
+    judgements: tuple[Judgement, ...]
     command: str
     code: str
     versions: Mapping[str, str]
@@ -101,6 +104,8 @@ def _sections(page: Page) -> list[Section]:
     found += [result_section(result, at, alone) for at, result in enumerate(page.results)]
     if page.circuit is not None:
         found.append(circuit_section(page.circuit))
+    if page.judgements:
+        found.append(judgements_section(page.judgements))
     found.append(reproduce_section(page.command, page.code, page.versions, page.results))
     return found
 

@@ -12,6 +12,7 @@ from circuitgraph.draw.report.results import Result, read_results
 from circuitgraph.draw.report.versions import installed_versions
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import EffectsError
+from circuitgraph.evaluation.storage import Judgement
 from circuitgraph.files import write_file
 from circuitgraph.plan import Plan
 
@@ -37,6 +38,7 @@ class Report:
         plans: The plan of the request, or those of all variants; they are shown side by side.
         cell: Which cell of a swept plan to show, by number or name; the first by default.
         circuit: The circuit that came out of it.
+        judgements: What was measured of the circuit: an `Evaluation`, a `Curve` and the like.
         command: The exact command that makes this report again; words are quoted for a shell.
         code: Python that does the same, shown below the command.
         versions: Packages and their versions; those installed by default.
@@ -70,6 +72,7 @@ class Report:
     plans: Plan | Sequence[Plan] | Mapping[str, Plan] = ()
     cell: int | str | None = None
     circuit: Circuit | None = None
+    judgements: Sequence[Judgement] = ()
     command: str | Sequence[str] = ""
     code: str = ""
     versions: Mapping[str, str] | None = None
@@ -98,6 +101,7 @@ class Report:
                 plans=plans,
                 cell=self.cell,
                 circuit=self.circuit,
+                judgements=tuple(self.judgements),
                 command=command,
                 code=self.code,
                 versions=installed_versions() if self.versions is None else dict(self.versions),
