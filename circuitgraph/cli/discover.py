@@ -27,9 +27,12 @@ from circuitgraph.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from circuitgraph.circuit import Circuit
+    from circuitgraph.circuit.scores import Sign
+    from circuitgraph.discover import Search
     from circuitgraph.effects import Effects
     from circuitgraph.evaluation.storage import Judgement
     from circuitgraph.experiment import Experiment
+    from circuitgraph.request import Variant
     from circuitgraph.tasks import Task
 
 __all__ = ["EXAMPLES", "discover", "keep_judged", "say_circuit"]
@@ -118,26 +121,15 @@ def discover(
     folder = Folder(out) if out is not None else None
     setting = Setting(model, task, prompts, seed, device, dtype)
     experiment, asked = setting.make()
-    scored: Effects | None = None
+    sign: Sign = "signed" if signed_scores else "absolute"
+    scored, start = None, None
     if backward is None and (acdc is None or edges is not None):
-        engine = _engine(by, steps, rules)
         with step(f"{request} scored by {by.value}", spinner=False):
-            scored = experiment.patch(request, chosen, engine=engine)
-    sign: Any = "signed" if signed_scores else "absolute"
-    start = None
-    if scored is not None:
+            scored = experiment.patch(request, chosen, engine=_engine(by, steps, rules))
         start = cg.discover.cut(scored, edges or 200, how.value, sign)
-    if acdc is not None:
-        with step(f"ACDC at {acdc:g}"):
-            search = cg.discover.acdc(experiment, acdc, start=start)
-        circuit = search.circuit
-    elif backward is not None:
-        with step(f"backward search at {backward:g}", spinner=False):
-            search = cg.discover.backward(experiment, backward, variant=chosen)
-        circuit = search.circuit
-    else:
-        assert start is not None
-        search, circuit = None, start
+    search = _search(experiment, acdc, backward, start, chosen)
+    circuit = start if search is None else search.circuit
+    assert circuit is not None
     say_circuit(circuit, top)
     if search is not None:
         say("", *repr(search).splitlines())
@@ -146,24 +138,40 @@ def discover(
         with step(f"judged beside {baselines} random circuits", spinner=False):
             judgements.append(experiment.evaluate(circuit, baselines=baselines))
         show(f"\n{judgements[0]}")
-    if scored is not None and folder is not None:
+    if folder is None:
+        return
+    if scored is not None:
         with step("the circuit at other sizes", spinner=False):
             judgements.append(experiment.curve(scored, how=how.value, sign=sign))
-    if folder is not None:
-        if scored is not None:
-            folder.keep_effects(scored)
-        command = ["circuitgraph", "discover", request, "--by", by.value, "--steps", str(steps)]
-        options: list[tuple[str, Any]] = [
-            *(("--edges", edges), ("--rules", rules), ("--how", how.value)),
-            *(("--acdc", acdc), ("--backward", backward), ("--baselines", baselines)),
-        ]
-        command += [
-            word for name, value in options if value is not None for word in (name, str(value))
-        ]
-        command += ["--signed"] * signed_scores + ["--variant", variant, *setting.options()]
-        if search is not None:
-            folder.keep_table(search.steps, "steps.csv", "every test of the search")
-        keep_judged(folder, experiment, asked, circuit, judgements, scored, command, str(out))
+        folder.keep_effects(scored)
+    if search is not None:
+        folder.keep_table(search.steps, "steps.csv", "every test of the search")
+    options: list[tuple[str, Any]] = [
+        *(("--by", by.value), ("--steps", steps), ("--rules", rules), ("--edges", edges)),
+        *(("--how", how.value), ("--acdc", acdc), ("--backward", backward)),
+        *(("--baselines", baselines), ("--variant", variant)),
+    ]
+    command = ["circuitgraph", "discover", request, *setting.options()]
+    command += [word for name, value in options if value is not None for word in (name, f"{value}")]
+    command += ["--signed"] * signed_scores
+    keep_judged(folder, asked, circuit, judgements, scored, command, str(out))
+
+
+def _search(
+    experiment: "Experiment",
+    acdc: float | None,
+    backward: float | None,
+    start: "Circuit | None",
+    variant: "Variant",
+) -> "Search | None":
+    """Return the search that was asked for; None where scores are only cut."""
+    if acdc is not None:
+        with step(f"ACDC at {acdc:g}"):
+            return cg.discover.acdc(experiment, acdc, start=start)
+    if backward is not None:
+        with step(f"backward search at {backward:g}", spinner=False):
+            return cg.discover.backward(experiment, backward, variant=variant)
+    return None
 
 
 def _engine(by: By, steps: int, rules: Any) -> Any:
@@ -192,7 +200,6 @@ def say_circuit(circuit: "Circuit", top: int) -> None:
 
 def keep_judged(
     folder: Folder,
-    experiment: "Experiment",
     asked: "Task",
     circuit: "Circuit",
     judgements: "list[Judgement]",
@@ -204,7 +211,6 @@ def keep_judged(
     from circuitgraph.draw.curves import plot_curves
     from circuitgraph.evaluation import Curve, Evaluation
 
-    del experiment
     circuit.save(folder.add("circuit.json", "the circuit; Circuit.load reads it"))
     if len(circuit):
         circuit.draw(max_edges=80).save(folder.add("circuit.svg", "the circuit, drawn"))

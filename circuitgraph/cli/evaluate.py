@@ -87,7 +87,7 @@ def evaluate(
         command = ["circuitgraph", "evaluate", str(circuit), *setting.options()]
         command += ["--source", source.value, "--baselines", str(baselines)]
         command += ["--curve"] * curve + ["--tests"] * tests
-        keep_judged(folder, experiment, asked, found, judgements, None, command, str(out))
+        keep_judged(folder, asked, found, judgements, None, command, str(out))
 
 
 def read_circuit(path: Path) -> "Circuit":
