@@ -127,8 +127,11 @@ def curve(
     if scores.shape != experiment.graph.shape:
         raise CircuitError("these scores are of another model than the experiment's")
     n_all = len(judge.masks.edges)
-    counts = _counts(MIB_SHARES if sizes is None else sizes, n_all)
+    # On a small graph several of MIB's shares are the same number of edges.
+    counts = _counts(sizes, n_all) if sizes is not None else sorted({*_counts(MIB_SHARES, n_all)})
     strength = scores.strength(sign)
+    if sorted(set(counts)) != counts:
+        raise CircuitError(f"sizes must grow and differ, but mean {counts} edges")
     _ = judge.span  # refuses before anything is run
     masks = []
     for count in counts:
@@ -173,6 +176,4 @@ def _counts(sizes: Sequence[float], n_all: int) -> list[int]:
             )
     if not counts:
         raise CircuitError("sizes is empty: leave it out for MIB's sizes, or name one or more")
-    if sorted(set(counts)) != counts:
-        raise CircuitError(f"sizes must grow and differ, but mean {counts} edges")
     return counts
