@@ -54,7 +54,8 @@ def each(heads):
 def look(request, heads, keys=("IO", "S1", "S1+1", "S2")):
     """Print where heads look from a token, on clean prompts and patched; return the former."""
     places = {(*item, key): cg.AttentionTo(item[0], key, item[1]) for item in heads for key in keys}
-    read = {place: found.data.mean() for place, found in exp.patch_metrics(request, places).items()}
+    found = exp.patch(request, metrics={" ".join(place): look for place, look in places.items()})
+    read = {place: found[" ".join(place)].data.mean() for place in places}
     for head, query in heads:
         told = []
         for key in keys:
@@ -79,14 +80,17 @@ opponents = choose(to_logits, 0.1, by="positive")
 
 # %%
 numbers, end = range(len(task.answers)), task.positions["end"]
-single = exp.patch_metrics(
+single = exp.patch(
     f"{each(writers + opponents)} -> logits",
-    {
+    metrics={
         "right name": lambda logits: logits[numbers, end, task.metric.correct],
         "wrong name": lambda logits: logits[numbers, end, task.metric.incorrect],
     },
 )
-change = {name: e.difference().mean("prompt").to_series() for name, e in single.items()}
+change = {
+    name: single[name].difference().mean("prompt").to_series()
+    for name in ("right name", "wrong name")
+}
 for name, values in change.items():
     print(f"{name}:", values.round(2).to_dict())
 lowering = [head for head in writers if change["wrong name"][head] > -change["right name"][head]]

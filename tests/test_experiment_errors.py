@@ -612,7 +612,7 @@ def firsts(value: torch.Tensor) -> torch.Tensor:
 )
 def test_activations_that_are_not_there(experiment: cg.Experiment, metric: Any, text: str) -> None:
     with no_forward_pass(experiment.model), pytest.raises(CircuitGraphError) as caught:
-        experiment.patch_metrics("0.1 => logits", {"seen": metric})
+        experiment.patch("0.1 => logits", metrics={"seen": metric})
     assert text in str(caught.value)
 
 
@@ -645,19 +645,19 @@ def test_activations_that_a_request_cannot_show(
     experiment: cg.Experiment, request_: str, hook: str, text: str
 ) -> None:
     with no_forward_pass(experiment.model), pytest.raises(CircuitGraphError) as caught:
-        experiment.patch_metrics(request_, {"seen": cg.Activation(hook, firsts)})
+        experiment.patch(request_, metrics={"seen": cg.Activation(hook, firsts)})
     assert text in str(caught.value)
 
 
 def test_no_metric_at_all(experiment: cg.Experiment) -> None:
     with pytest.raises(MetricError, match="no metric is given: name one or more"):
-        experiment.patch_metrics("0.1 => logits", {})
+        experiment.patch("0.1 => logits", metrics={})
 
 
 def test_an_activation_measured_in_the_wrong_shape(experiment: cg.Experiment) -> None:
     metric = cg.Activation("blocks.1.attn.hook_pattern", lambda pattern: pattern[:, 0])
     with pytest.raises(MetricError, match=r"gave \(3, 6, 6\) for 3 prompts"):
-        experiment.patch_metrics("0.1 => logits", {"seen": metric})
+        experiment.patch("0.1 => logits", metrics={"seen": metric})
     assert not any(point.fwd_hooks for point in experiment.model.hook_dict.values())
 
 

@@ -84,8 +84,8 @@ def test_the_corrupt_prompts_are_measured_at_their_own_positions(engine, budget)
     name = "blocks.1.attn.hook_pattern"
     _, cache = TINY.bridge.run_with_cache(CORRUPT, names_filter=lambda found: found == name)
     looks = cache[name][rows, 1, 5, there]
-    measured = exp.patch_metrics(
-        "head => logits", {"looks": cg.AttentionTo("1.1", "X", query=5)}, engine=engine
+    measured = exp.patch(
+        "head => logits", metrics={"looks": cg.AttentionTo("1.1", "X", query=5)}, engine=engine
     )["looks"]
     np.testing.assert_allclose(measured.data["corrupt"], looks.numpy(), rtol=0, atol=1e-6)
 
@@ -208,7 +208,7 @@ NAN, BARE = torch.full((4,), float("nan")), torch.zeros(4)
             "the data set has 40 positions, but the model reads 16",
         ),
         (
-            lambda: experiment().patch_metrics("0.1 => logits", [cg.LogitDiff(*ANSWERS)]),
+            lambda: experiment().patch("0.1 => logits", metrics=[cg.LogitDiff(*ANSWERS)]),
             "metrics are given by name",
         ),
         (

@@ -183,7 +183,7 @@ class TestGPT2:
         self, experiment: cg.Experiment, head: str, key: str, query: str
     ) -> None:
         metric = cg.AttentionTo(head, key, query)
-        looks = experiment.patch_metrics("embed -> 11.0.q@0 => logits", {"looks": metric})
+        looks = experiment.patch("embed -> 11.0.q@0 => logits", metrics={"looks": metric})
         assert looks["looks"].data["clean"].mean() > 0.2
 
     @pytest.mark.parametrize("mode", MODES)

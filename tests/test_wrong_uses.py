@@ -75,7 +75,7 @@ def places() -> Iterator[tuple[str, Callable[[cg.Experiment, Any], Any]]]:
     yield "Experiment(model, task)", lambda _, value: cg.Experiment(TINY.bridge, value)
     arguments = {
         "plan": ("request", "variant", "mode", "source"),
-        "patch": ("request", "variant", "mode", "engine", "source", "values", "dataset"),
+        "patch": ("request", "variant", "mode", "engine", "source", "values", "dataset", "metrics"),
         "compare": ("variants", "mode", "modes", "sources", "engines", "values", "dataset"),
         "schedule": ("request", "variant", "mode"),
     }
@@ -87,6 +87,7 @@ def places() -> Iterator[tuple[str, Callable[[cg.Experiment, Any], Any]]]:
 
             yield f"{method}({name})", ask
     asked = "0.1 => logits"
+    yield "metrics", lambda exp, value: exp.patch(asked, metrics={"a": value})
     yield "values", lambda exp, value: exp.patch(asked, source="given", values=value)
     yield "a value", lambda exp, value: exp.patch(asked, source="given", values={HEAD: value})
     yield "mean", lambda exp, value: exp.patch(asked, source="mean", dataset=value)

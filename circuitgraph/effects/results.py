@@ -291,6 +291,20 @@ class Effects:
 
     # -- parts -----------------------------------------------------------------------------------
 
+    def __getitem__(self, metric: str) -> "Effects":
+        """Return the effects by one of several metrics, as if it had been measured alone.
+
+        Raises:
+            EffectsError: No metric of that name, or only one metric.
+        """
+        if "metric" not in self._data["patched"].dims:
+            only = self._data.attrs.get("metric") or "the metric"
+            raise EffectsError(f"no metric {metric!r} to select: there is only one, {only}")
+        data = self.sel(metric=metric).data.drop_vars("metric")
+        names = self._data["metric"].to_numpy().tolist()
+        measures = data.attrs.pop("measures", None) or names
+        return Effects(data.assign_attrs(metric=measures[names.index(metric)]))
+
     def sel(self, **indexers: Any) -> "Effects":
         """Return the effects at some coordinates, by xarray's ``sel``: ``sel(layer=9, head=6)``.
 

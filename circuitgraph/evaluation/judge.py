@@ -120,7 +120,8 @@ class Judge:
         if self.metric is None:
             return exp.patch(request, "single-pass", "replace", source=source)
         metrics = {"m": self.metric}
-        return exp.patch_metrics(request, metrics, "single-pass", "replace", source=source)["m"]
+        found = exp.patch(request, "single-pass", "replace", source=source, metrics=metrics)
+        return found["m"]
 
     @cached_property
     def metric_name(self) -> str:

@@ -18,8 +18,9 @@ from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
 from circuitgraph.experiment.display import experiment_html
+from circuitgraph.experiment.grid import measured_grid, metrics_apart
 from circuitgraph.experiment.judging import Judging
-from circuitgraph.experiment.labels import labelled
+from circuitgraph.experiment.labels import Measurements, labelled
 from circuitgraph.experiment.meeting import keep_meeting
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
@@ -30,7 +31,7 @@ from circuitgraph.experiment.prompts import (
     prompts_fingerprint,
     read_prompts,
 )
-from circuitgraph.experiment.readable import bind_metrics, check_finite, check_readable
+from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import Way, ways_of
@@ -315,6 +316,7 @@ class Experiment(Judging):
         source: Source = "corrupt",
         values: Mapping[Writer, Tensor] | None = None,
         dataset: Int[Tensor, "sample pos"] | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> Effects:
         """Patch a request and measure.
 
@@ -332,81 +334,43 @@ class Experiment(Judging):
                 head's is its ``z`` (before ``W_O``).
             dataset: For the means: tokens ``[sample, pos]`` to average over, none of them padding;
                 by default the corrupt prompts, without theirs.
+            metrics: What to measure in place of the experiment's own metric, by name: any that an
+                experiment takes, of logits and of activations, all on the same runs.
 
         Returns:
             The metric of every patched run per prompt, with clean and corrupt beside it. An effect
-            of 0 harmed nothing, -1 lost all. ``print(exp.plan(request))`` shows what it costs.
+            of 0 harmed nothing, -1 lost all. ``print(exp.plan(request))`` shows what it costs. With
+            ``metrics`` they have a dimension ``metric``, and ``effects["answer"]`` selects.
 
         Raises:
             RequestError: See `plan`.
-            UnsupportedError: The request cannot be answered exactly on this model.
-        """
-        choice = choose_engine(engine)
-        plan = self.plan(request, variant, mode, source=source)
-        self._check(plan, self._setup.metric, values, dataset)
-        chosen = self._engine(choice)
-        if values is not None or dataset is not None:
-            chosen = chosen.with_setup(
-                replace(self._setup, given=dict(values or {}), dataset=dataset)
-            )
-        return self._run(plan, choice, chosen)[0]
-
-    def patch_metrics(
-        self,
-        request: Asked,
-        metrics: Mapping[str, Any],
-        variant: Variant = "mlps",
-        mode: Mode = "set",
-        engine: EngineGiven = "fast",
-        *,
-        source: Source = "corrupt",
-        values: Mapping[Writer, Tensor] | None = None,
-        dataset: Int[Tensor, "sample pos"] | None = None,
-    ) -> dict[str, Effects]:
-        """Patch a request once and measure it in several ways.
-
-        Args:
-            request: As for `patch`, like what follows ``metrics``.
-            metrics: Metrics by the names they are to have in the result; any that an experiment
-                takes, of logits and of activations.
-            variant: What direct paths may pass through.
-            mode: What patching several receivers means.
-            engine: Which engine runs the plan.
-            source: Where patched values come from.
-            values: Values of one's own.
-            dataset: Tokens to average over.
-
-        Returns:
-            Effects by name, each as if it had been measured alone.
-
-        Raises:
             MetricError: No metric at all, or one that does not fit the prompts or the model.
+            UnsupportedError: The request cannot be answered exactly on this model.
 
         Example:
-            >>> exp.patch_metrics(
+            >>> effects = exp.patch(
             ...     "head -> 23.3.q@end => logits",
-            ...     {"answer": task.metric, "looks at IO": cg.AttentionTo("23.3", "IO")},
+            ...     metrics={"answer": task.metric, "looks at IO": cg.AttentionTo("23.3", "IO")},
             ... )  # doctest: +SKIP
+            >>> effects["answer"].top(3)  # doctest: +SKIP
         """
         choice = choose_engine(engine)
         plan = self.plan(request, variant, mode, source=source)
-        wrong = f"cannot measure {plan.title!r}"
-        if not isinstance(metrics, Mapping):
-            raise MetricError(
-                f"{wrong}: metrics are given by name, {{'answer': metric}}, got "
-                f"{type(metrics).__name__}"
-            )
-        readout, in_corrupt = self._bound(metrics, Problems(), wrong)
+        readout, in_corrupt = self._setup.metric, self._setup.corrupt_metric
+        if metrics is not None:
+            readout, in_corrupt = self._named(metrics, f"cannot measure {plan.title!r}")
         self._check(plan, readout, values, dataset)
-        setup = replace(
-            self._setup,
-            metric=readout,
-            corrupt_metric=in_corrupt,
-            given=dict(values or {}),
-            dataset=dataset,
-        )
-        chosen = self._engine(choice).with_setup(setup)
-        return dict(zip(metrics, self._run(plan, choice, chosen), strict=True))
+        chosen = self._engine(choice)
+        if metrics is not None or values is not None or dataset is not None:
+            setup = replace(
+                self._setup,
+                metric=readout,
+                corrupt_metric=in_corrupt,
+                given={node: value.detach().clone() for node, value in (values or {}).items()},
+                dataset=None if dataset is None else dataset.detach().clone(),
+            )
+            chosen = chosen.with_setup(setup)
+        return self._run(plan, choice, chosen, None if metrics is None else tuple(metrics))
 
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Schedule:
         """Return what the fast engine would really run for a request, and in how many stacks.
@@ -497,6 +461,18 @@ class Experiment(Judging):
         problems.raise_if_any(wrong)
         return readout, in_corrupt
 
+    def _named(self, metrics: Mapping[str, Any], wrong: str) -> tuple[Readout, Readout | None]:
+        """Return metrics that were given by name, fitted to the prompts."""
+        if not isinstance(metrics, Mapping):
+            raise MetricError(
+                f"{wrong}: metrics are given by name, {{'answer': metric}}, got "
+                f"{type(metrics).__name__}"
+            )
+        unnamed = [name for name in metrics if not isinstance(name, str) or not name]
+        if unnamed:
+            raise MetricError(f"{wrong}: a metric's name is a text, got {unnamed[0]!r}")
+        return self._bound(metrics, Problems(), wrong)
+
     def _check(
         self,
         plan: Plan,
@@ -516,41 +492,27 @@ class Experiment(Judging):
             self._engines[choice] = choice.prepare(self._setup, self._options)
         return self._engines[choice]
 
-    def _run(self, plan: Plan, choice: EngineChoice, prepared: Engine) -> list[Effects]:
-        """Run a plan and return its effects by each of the metrics."""
+    def _run(
+        self, plan: Plan, choice: EngineChoice, prepared: Engine, names: tuple[str, ...] | None
+    ) -> Effects:
+        """Run a plan and return its effects; ``names`` are those of its metrics, where several."""
         engine = prepared.answering(plan)
-        setup, split = engine.setup, engine.setup.metric.split
-        n_metrics, n_prompts = len(setup.metric.parts), setup.n_prompts
-        grid = np.full((*plan.shape, n_metrics, n_prompts), np.nan)
         with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
-            for part in engine.run(plan):
-                values = _as_numpy(part.values.unflatten(1, (n_metrics, -1)))
-                check_finite(values, plan, part.cells, setup.metric, part.prompts)
-                for number, value in zip(part.cells, values, strict=True):
-                    grid[plan.cells[number].index][:, part.prompts] = value
-                advance(len(part.cells) * values.shape[-1] / n_prompts)
-        runs = (
-            torch.from_numpy(grid.reshape(*plan.shape, n_metrics * n_prompts)),
-            engine.clean_metric,
-            engine.corrupt_metric,
-            self._noise(engine),
+            grid = measured_grid(engine, plan, advance)
+        clean, corrupt, noise = (
+            metrics_apart(engine.setup.metric, values)
+            for values in (engine.clean_metric, engine.corrupt_metric, self._noise(engine))
         )
-        names = [part.name for part in setup.metric.parts]
-        measured = zip(*([_as_numpy(part) for part in split(run)] for run in runs), strict=True)
-        return [
-            labelled(
-                plan,
-                *numbers,
-                engine=engine.name,
-                estimate=choice.is_estimate,
-                metric=metric,
-                model=setup.backend.name,
-                dtype=str(setup.backend.limits.dtype).removeprefix("torch."),
-                shape=self.graph.shape,
-                prompts=self.fingerprint,
-            )
-            for metric, numbers in zip(names, measured, strict=True)
-        ]
+        return labelled(
+            plan,
+            Measurements(grid, clean, corrupt, noise),
+            engine=engine.name,
+            estimate=choice.is_estimate,
+            metrics=tuple(part.name for part in engine.setup.metric.parts),
+            names=names,
+            backend=self._setup.backend,
+            prompts=self.fingerprint,
+        )
 
     def __repr__(self) -> str:
         setup = self._setup

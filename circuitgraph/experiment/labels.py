@@ -1,50 +1,59 @@
 """Putting names to numbers."""
 
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from circuitgraph.effects import Effects
-from circuitgraph.graph import ModelShape
+from circuitgraph.lens.backend import Backend
 from circuitgraph.plan import Plan
 
-__all__ = ["labelled"]
+__all__ = ["Measurements", "labelled"]
 
-Values = np.ndarray[Any, Any]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What was measured.
+
+    Args:
+        patched: The metrics of every patched run, ``[metric *axes prompt]``.
+        clean: The metrics of the clean run, ``[metric prompt]``.
+        corrupt: The metrics of the corrupt run, ``[metric prompt]``.
+        noise: How much of the metrics is rounding, ``[metric prompt]``.
+    """
+
+    patched: Values
+    clean: Values
+    corrupt: Values
+    noise: Values
 
 
 def labelled(
     plan: Plan,
-    grid: Values,
-    clean: Values,
-    corrupt: Values,
-    noise: Values,
+    measured: Measurements,
     *,
     engine: str,
     estimate: bool,
-    metric: str,
-    model: str,
-    dtype: str,
-    shape: ModelShape,
+    metrics: tuple[str, ...],
+    names: tuple[str, ...] | None,
+    backend: Backend,
     prompts: str,
 ) -> Effects:
     """Return measured values as effects.
 
     Args:
         plan: What was run.
-        grid: The metric of every patched run, ``[*axes prompt]``.
-        clean: The metric of the clean run, ``[prompt]``.
-        corrupt: The metric of the corrupt run, ``[prompt]``.
-        noise: How much of the metric is rounding, ``[prompt]``.
+        measured: The numbers.
         engine: Which engine ran the plan.
         estimate: Whether it estimates.
-        metric: What the metric is called.
-        model: What the model is called.
-        dtype: What its weights are held in.
-        shape: Its shape.
+        metrics: What each metric calls itself.
+        names: What the user calls them; None for one metric without a dimension of its own.
+        backend: The model, for its name, shape and type.
         prompts: The prompts' fingerprint.
     """
     attrs = {
@@ -53,20 +62,26 @@ def labelled(
         "mode": plan.mode,
         "source": plan.source,
         "engine": engine,
-        "metric": metric,
+        "metric": metrics[0] if names is None else ", ".join(names),
+        **({} if names is None else {"measures": list(metrics)}),
         **({"estimate": True} if estimate else {}),
-        "dtype": dtype,
-        "model": model,
-        "shape": json.dumps(asdict(shape)),
-        "n_prompts": len(clean),
+        "dtype": str(backend.limits.dtype).removeprefix("torch."),
+        "model": backend.name,
+        "shape": json.dumps(asdict(backend.shape)),
+        "n_prompts": measured.clean.shape[-1],
         "prompts": prompts,
     }
     dims = tuple(axis.dim for axis in plan.axes)
-    values = {
-        "patched": ((*dims, "prompt"), grid),
-        "clean": (("prompt",), clean),
-        "corrupt": (("prompt",), corrupt),
-        "noise": (("prompt",), noise),
+    of_metric = () if names is None else ("metric",)
+    arrays = {
+        "patched": ((*of_metric, *dims, "prompt"), measured.patched),
+        "clean": ((*of_metric, "prompt"), measured.clean),
+        "corrupt": ((*of_metric, "prompt"), measured.corrupt),
+        "noise": ((*of_metric, "prompt"), measured.noise),
     }
-    coords = {axis.dim: list(axis.values) for axis in plan.axes}
-    return Effects(xr.Dataset(values, coords=coords, attrs=attrs))
+    if names is None:
+        arrays = {name: (where, array[0]) for name, (where, array) in arrays.items()}
+    coords: dict[str, list[int | str]] = {axis.dim: list(axis.values) for axis in plan.axes}
+    if names is not None:
+        coords["metric"] = list(names)
+    return Effects(xr.Dataset(arrays, coords=coords, attrs=attrs))

@@ -148,8 +148,8 @@ def test_a_small_budget_cuts_up_the_prompts_and_changes_nothing() -> None:
         slice(6, 7),
     ]
     for one, other in zip(
-        whole.patch_metrics("head -> 1.0.q => logits", metrics).values(),
-        parts.patch_metrics("head -> 1.0.q => logits", metrics).values(),
+        map(whole.patch("head -> 1.0.q => logits", metrics=metrics).__getitem__, metrics),
+        map(parts.patch("head -> 1.0.q => logits", metrics=metrics).__getitem__, metrics),
         strict=True,
     ):
         assert np.allclose(
