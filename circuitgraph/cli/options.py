@@ -95,8 +95,8 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         metavar="NAME|FILE",
-        help="Which prompts: ioi (indirect objects), or a file of pairs of your own: .jsonl or "
-        ".csv with clean, corrupt, answer, wrong (see circuitgraph.tasks.load).",
+        help="Which prompts: one that `circuitgraph tasks` lists, or a file of pairs of your own: "
+        ".jsonl or .csv with clean, corrupt, answer, wrong (see circuitgraph.tasks.load).",
     ),
 ]
 Prompts = Annotated[int, typer.Option("--prompts", "-n", metavar="N", help="How many prompts.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import circuitgraph as cg
 from circuitgraph.cli.options import BackendName, DtypeName
+from circuitgraph.cli.questions import QUESTIONS
 from circuitgraph.cli.telling import step
 from circuitgraph.errors import ModelError, PromptError, RequestError
 from circuitgraph.models import known_models
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Setting", "known_graph", "loader", "read_variant"]
 
-TASKS = ("ioi",)
-"""The tasks of `circuitgraph.tasks`; named here, a wrong name shows before torch is loaded."""
+TASKS = tuple(question.name for question in QUESTIONS)
+"""Known without torch, so that a wrong name shows at once."""
 
 _FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _USUAL = 25
@@ -69,7 +70,7 @@ class Setting:
         """Write the prompts, or read them."""
         if self.from_file:
             return cg.tasks.load(self.task, tokenizer, n=self.prompts)
-        write: Callable[..., Task] = getattr(cg.tasks, self.task)
+        write: Callable[..., Task] = getattr(cg.tasks, self.task.replace("-", "_"))
         return write(tokenizer, n=self.prompts or _USUAL, seed=self.seed)
 
     def make(self) -> "tuple[Experiment, Task]":
