@@ -61,6 +61,7 @@ class Blocks:
     def __init__(self, parts: ModelParts, model: Any, tokenizer: Any = None) -> None:
         """Look at the model's blocks; nothing is run."""
         self._tokenizer = tokenizer
+        self._copies = False
         self.parts = parts
         self.model = model
         self.blocks = parts.blocks
@@ -156,7 +157,9 @@ class Blocks:
         fields: Sequence[str] | None = None,
     ) -> Recording:
         """Run the model once and keep what it computed: see `record`."""
-        return record(self.parts, tokens, read=read, fields=fields)
+        found = record(self.parts, tokens, read=read, fields=fields, copies=self._copies)
+        self._copies = found.copied  # a model that writes into its tensors will do so again
+        return found
 
     def logits(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
         """Return the model's logits, without gradients; one forward pass."""

@@ -1,7 +1,8 @@
 """Recording a run: every node's value, the residual stream at every point, how blocks were called.
 
-Everything is cloned when recorded, since hooks hand out the very tensors that the model goes on
-using, and nothing recorded is ever changed in place.
+Hooks hand out the very tensors that the model goes on using. They are kept as they are, with the
+number of writes that torch has counted for each; where a model has written into one afterwards, it
+is recorded again with copies. Nothing recorded is ever changed in place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,12 +98,14 @@ class Recording:
         layers: One record per block.
         final: The residual stream after the last block.
         logits: The model's logits at the positions that were asked for.
+        copied: Whether every tensor is a copy, since the model writes into its own.
     """
 
     tokens: Int[Tensor, "prompt pos"]
     layers: list[LayerRecord] = field(default_factory=list)
     final: Float[Tensor, "prompt pos d_model"] | None = None
     logits: Float[Tensor, "prompt read d_vocab"] | None = None
+    copied: bool = False
 
     def part(self, prompts: slice, fields: Sequence[str] | None = None) -> "Recording":
         """Return the recording of some of the prompts, sharing memory with this one.
@@ -125,7 +128,9 @@ class Recording:
             kept = set(LayerRecord.__slots__ if fields is None else fields) | {"resid"}
             values = {name: cut(getattr(layer, name)) for name in kept if name != "call"}
             layers.append(LayerRecord(call=call, **values))
-        return Recording(self.tokens[prompts], layers, cut(self.final), cut(self.logits))
+        return Recording(
+            self.tokens[prompts], layers, cut(self.final), cut(self.logits), self.copied
+        )
 
     def bytes(self) -> int:
         """Memory that the recording holds."""
@@ -144,6 +149,7 @@ def record(
     *,
     read: Int[Tensor, "prompt read"] | None = None,
     fields: Sequence[str] | None = None,
+    copies: bool = False,
 ) -> Recording:
     """Run the model once and keep what it computed.
 
@@ -152,12 +158,21 @@ def record(
         tokens: Right-padded prompts.
         read: Positions whose logits are wanted; None computes them all.
         fields: Names of the `LayerRecord` fields to keep; None keeps all.
+        copies: Whether to copy every tensor at once, for models that write into them.
 
     Returns:
-        The recording. One forward pass; only the wanted positions are unembedded.
+        The recording. One forward pass, or two where a model writes into what it computed; only the
+        wanted positions are unembedded.
     """
     keep = set(LayerRecord.__slots__ if fields is None else fields)
-    recording = Recording(tokens)
+    recording = Recording(tokens, copied=copies)
+    held: list[tuple[Tensor, int]] = []
+
+    def hold(value: Tensor) -> Tensor:
+        if copies:
+            return value.clone()
+        held.append((value, value._version))
+        return value
 
     with ExitStack() as stack, torch.no_grad():
 
@@ -169,10 +184,10 @@ def record(
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
 
         for number, block in enumerate(parts.blocks):
-            _watch_block(recording, number, block, keep, before, after)
+            _watch_block(recording, number, block, keep, hold, before, after)
 
         def at_end(_: Any, __: Any, ___: Any, output: Any) -> None:
-            recording.final = first_tensor(output).clone()
+            recording.final = hold(first_tensor(output))
 
         after(parts.blocks[-1].block, at_end)
         if read is not None:
@@ -183,6 +198,8 @@ def record(
 
             before(parts.unembed.module, only_read)
         recording.logits = parts.run(tokens, "keys" in keep)
+    if any(value._version != version for value, version in held):
+        return record(parts, tokens, read=read, fields=fields, copies=True)
     _take_keys(recording)
     _share_equal_rows(recording, argument_axes(parts, tokens))
     return recording
@@ -193,6 +210,7 @@ def _watch_block(  # noqa: C901  # a list of hooks, one after another
     number: int,
     parts: BlockParts,
     keep: set[str],
+    hold: Callable[[Tensor], Tensor],
     before: Callable[..., None],
     after: Callable[..., None],
 ) -> None:
@@ -204,7 +222,7 @@ def _watch_block(  # noqa: C901  # a list of hooks, one after another
             hidden, rest = args[0], tuple(args[1:])
         else:
             hidden, rest = kwargs.pop("hidden_states"), ()
-        recording.layers.append(LayerRecord(hidden.clone(), BlockCall(rest, kwargs)))
+        recording.layers.append(LayerRecord(hold(hidden), BlockCall(rest, kwargs)))
 
     def leave(_: Any, __: Any, ___: Any, output: Any) -> None:
         layer = recording.layers[number]
@@ -215,7 +233,7 @@ def _watch_block(  # noqa: C901  # a list of hooks, one after another
 
     def keep_value(name: str, value: Tensor) -> None:
         layer = recording.layers[number]
-        setattr(layer, name, value.clone().reshape(*layer.resid.shape[:2], -1))
+        setattr(layer, name, hold(value).reshape(*layer.resid.shape[:2], -1))
 
     def keep_output(name: str, form: str | None = None) -> Callable[..., None]:
         def hook(_: Any, __: Any, ___: Any, output: Any) -> None:

@@ -29,6 +29,10 @@ TransformerLens wraps it. Senders are the embedding, heads and MLPs; receivers a
 values, MLPs and the logits; variants are `mlps` and `single-pass`. The suite also checks the
 properties of [what a path patch is](concepts.md) that can be stated without an oracle.
 
+Each row but those of TransformerLens' own models holds for both back ends: a `TransformerBridge`, and
+the [Hugging Face model](models.md) as it is, whose shape, clean run and effects are held to those of
+the bridge. What is special, precision and deviation are told of the bridge.
+
 The last column bounds the deviation between two numbers that should be equal, in units of the
 difference between clean and corrupt run, whatever is compared and on whatever processor. A family
 runs in float64 where its code allows that. Many families take norms and softmaxes in float32
@@ -49,6 +53,7 @@ The same checks run on a model of your own, from the hub or from a folder:
 
 ```sh
 circuitgraph models --check smollm2-135m
+circuitgraph models --check smollm2-135m --backend huggingface
 ```
 
 or in code, `circuitgraph.checks.run_checks(model)`.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from circuitgraph.lens.calls import CannotSlice
 from circuitgraph.lens.huggingface.families import HuggingFaceMap
+from circuitgraph.lens.record import record
 from circuitgraph.lens.traits import close
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
         for number, part in enumerate(backend.blocks)
     ]
     try:
-        recording = backend.record(tokens)
+        recording = record(backend.parts, tokens, copies=True)
     except (RuntimeError, KeyError, IndexError, AttributeError, TypeError) as error:
         return (
             f"{type(backend.model).__name__} cannot be run with its parts watched, on token ids "
