@@ -122,9 +122,9 @@ class TestMap:
             ({"n_heads": 5}, "not queries of 5 heads"),
             ({"parallel": True}, "ln_2 does not read the block's input"),
             ({"mlp_norm": "ln_1"}, "ln_1 reads the block's input, not what the attention"),
-            ({"mlp_norm": ""}, "does not leave the residual stream"),
+            ({"mlp_norm": ""}, "when the MLP is silent, the block does not leave it as mlp"),
             ({"qkv_order": "grouped"}, "does not hold queries, keys and values in the order"),
-            ({"mlp": "attn.resid_dropout"}, "does not leave the residual stream"),
+            ({"mlp": "attn.resid_dropout"}, "the block does not leave it as ln_2 reads it"),
             ({"mlp": "mlp.act"}, "mlp.act writes 20 features, the residual stream has 12"),
         ],
     )

@@ -50,8 +50,8 @@ class HuggingFaceModel(Blocks):
         own = getattr(self.model.config, "get_text_config", None)
         config = own() if callable(own) else self.model.config
         weight = self.parts.unembed.inner.weight
-        d_vocab, d_model = (int(size) for size in weight.shape)
-        d_head = self.output_weights[0].shape[1]
+        d_vocab = int(weight.shape[0])
+        _, d_head, d_model = self.output_weights[0].shape
         widths = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
         given = (getattr(config, name, None) for name in widths)
         d_mlp = next((width for width in given if isinstance(width, int)), 4 * d_model)

@@ -114,6 +114,7 @@ _GPT2 = HuggingFaceMap(
 )
 _FAMILIES = {
     "gpt2": _GPT2,
+    "openai-gpt": replace(_GPT2, mlp_norm="", final_norm=""),
     "gpt_neo": replace(_GPT2, attention="attn.attention", qkv="", o="out_proj"),
     "gptj": replace(_GPT2, qkv="", o="out_proj", mlp_norm="ln_1", parallel=True),
     "gpt_neox": HuggingFaceMap(
@@ -169,8 +170,13 @@ def map_of(model: Any) -> HuggingFaceMap:
     match getattr(config, "model_type", ""):
         case "gpt_neox":
             return replace(found, parallel=bool(config.use_parallel_residual))
-        case "gpt2" | "gpt_neo" | "gptj" | "opt" | "bloom" | "mpt":
+        case "opt" if module_at(model, found.final_norm) is None:
+            return replace(found, final_norm="")
+        case "openai-gpt" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "bloom" | "mpt":
             return found
+    if module_at(model, "model.language_model.layers") is not None:  # the text half of two
+        inner = "model.language_model"
+        found = replace(found, blocks=f"{inner}.layers", final_norm=f"{inner}.norm")
     return _by_norms(model, found)
 
 

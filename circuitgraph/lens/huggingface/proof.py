@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from circuitgraph.lens.axes import argument_axes
 from circuitgraph.lens.calls import CannotSlice
 from circuitgraph.lens.huggingface.families import HuggingFaceMap
 from circuitgraph.lens.record import record
@@ -27,6 +28,10 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
     """Return what is wrong with a map; empty where it is right. Costs a pass over two tokens."""
     device = next(backend.model.parameters()).device
     tokens = torch.arange(1, 3, device=device)[None]
+    try:
+        argument_axes(backend.parts, tokens)  # runs of its own, which must not be counted below
+    except (RuntimeError, KeyError, IndexError, AttributeError, TypeError) as error:
+        return _cannot_run(backend, tokens, error)
     read: dict[int, list[Tensor]] = {}
 
     def see(layer: int, _: Any, args: Any, kwargs: Any) -> None:
@@ -39,10 +44,7 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
     try:
         recording = record(backend.parts, tokens, copies=True)
     except (RuntimeError, KeyError, IndexError, AttributeError, TypeError) as error:
-        return (
-            f"{type(backend.model).__name__} cannot be run with its parts watched, on token ids "
-            f"{tokens.tolist()} ({type(error).__name__}: {error}): see cg.HuggingFaceMap"
-        )
+        return _cannot_run(backend, tokens, error)
     finally:
         for handle in handles:
             handle.remove()
@@ -56,6 +58,13 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
         if wrong := wrong or _other_writes(backend, number, layer, names):
             return f"layer {number} of {type(backend.model).__name__}: {wrong}"
     return _wrong_features(backend, recording, names) if names.qkv else ""
+
+
+def _cannot_run(backend: "Blocks", tokens: Tensor, error: Exception) -> str:
+    return (
+        f"this model cannot be run with its parts watched, on token ids {tokens.tolist()} "
+        f"({type(error).__name__}: {error}): see cg.HuggingFaceMap"
+    )
 
 
 def _missing(layer: "LayerRecord", names: HuggingFaceMap) -> str:
@@ -121,9 +130,10 @@ def _other_writes(
         added = out - expected
         if not close(added[:, :1] + out[:, 1:], added[:, 1:] + out[:, 1:]):
             return (
-                f"when {which} silent, the block does not leave the residual stream as "
-                f"{names.mlp_norm or names.mlp} reads it: it adds something else or norms the "
-                "stream itself, or mlp and mlp_norm of cg.HuggingFaceMap name other parts"
+                f"the residual stream of this model is no sum: when {which} silent, the block "
+                f"does not leave it as {names.mlp_norm or names.mlp} reads it. It norms the stream "
+                "itself or adds something else, or mlp and mlp_norm of cg.HuggingFaceMap name "
+                "other parts"
             )
     return ""
 
