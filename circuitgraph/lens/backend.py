@@ -22,6 +22,7 @@ from circuitgraph.nodes import Port, Writer
 if TYPE_CHECKING:
     from circuitgraph.lens.blocks import BlockOutput
     from circuitgraph.lens.record import BlockCall, Recording
+    from circuitgraph.lens.rules import Rule
     from circuitgraph.lens.segments import Edit, Segments
 
 __all__ = ["Backend", "Limits", "backend_of"]
@@ -131,6 +132,13 @@ class Backend(Protocol):
             tokens: Right-padded prompts.
             read: The one position whose logits are wanted, ``[prompt]``; None for all.
             edits: Values that the run goes on with, by what is edited and its layer.
+        """
+
+    def rule(self, name: str | None, tokens: Tensor) -> "Rule":
+        """Return how gradients are to pass the model, tried on one prompt.
+
+        Raises:
+            UnsupportedError: Something that the rule must change was not found.
         """
 
     # -- places ---------------------------------------------------------------------------------

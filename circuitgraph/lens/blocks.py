@@ -23,6 +23,7 @@ from circuitgraph.lens.calls import FixedKeys, with_keys
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
 from circuitgraph.lens.parts import ModelParts, is_conv1d, weight_of
 from circuitgraph.lens.record import BlockCall, Recording, record
+from circuitgraph.lens.rules import Rule, rule_of
 from circuitgraph.lens.segments import Edit, Segments, run_in_segments
 from circuitgraph.lens.sites import Caught, Hook, HookSite
 
@@ -175,6 +176,10 @@ class Blocks:
     ) -> Segments:
         """Run the model with gradients on, cut at every block: see `run_in_segments`."""
         return run_in_segments(self.parts, tokens, read=read, edits=edits)
+
+    def rule(self, name: str | None, tokens: Int[Tensor, "1 pos"]) -> Rule:
+        """Return how gradients are to pass the model: see `rule_of`."""
+        return rule_of(self.parts, name, tokens)
 
     # -- heads ----------------------------------------------------------------------------------
 

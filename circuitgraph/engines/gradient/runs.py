@@ -1,7 +1,6 @@
 """The runs of an estimate: where the gradient is taken, and what is added up."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from circuitgraph.engines.gradient.backward import Held, run_backward
 from circuitgraph.engines.gradient.estimators import Estimator, Spot
 from circuitgraph.engines.gradient.ports import PortGradients
 from circuitgraph.errors import UnsupportedError
-from circuitgraph.lens.rules import Rule, rule_of
+from circuitgraph.lens.rules import Rule
 from circuitgraph.lens.segments import Edit, Segments
 
 __all__ = ["mean_gradients"]
@@ -40,11 +39,10 @@ def mean_gradients(
     graph = state.setup.graph
     n_metrics = len(state.setup.metric.metrics)
     layers = tuple(mlp.layer for mlp in graph.mlps)
-    rule = rule_of(state.blocks, estimator.rules)
+    rule = state.blocks.rule(estimator.rules, state.setup.clean[:1])
     found: dict[HeldPlaces, list[PortGradients]] = {}
     for spot in estimator.spots(layers, graph.shape.n_layers):
-        with ExitStack() as stack:
-            stack.enter_context(rule.applied())
+        with rule.applied():
             segments = _run(state, spot)
         measured = _measured(state, segments)
         if not found:
