@@ -9,7 +9,10 @@ from circuitgraph.errors import CircuitError
 
 __all__ = ["PROVENANCE", "frozen_attrs", "plain_attrs"]
 
-PROVENANCE = ("request", "variant", "mode", "source", "metric", "model", "n_prompts", "prompts")
+PROVENANCE = (
+    *("request", "variant", "mode", "source", "metric", "model", "n_prompts", "prompts"),
+    "estimate",
+)
 """Attrs that say of what measurement the weights come."""
 
 

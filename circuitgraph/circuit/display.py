@@ -18,7 +18,9 @@ def summary(circuit: "Circuit") -> str:
     nodes = f"{len(circuit.nodes):,} node{'s' * (len(circuit.nodes) != 1)}"
     model = f"{circuit.shape.n_layers} layers of {circuit.shape.n_heads} heads"
     groups = f"; groups: {', '.join(circuit.groups)}" if circuit.groups else ""
-    return f"Circuit: {edges}, {nodes} on {model}{groups}"
+    estimate = circuit.attrs.get("estimate")
+    by = f"; weights estimated by {estimate}" if estimate else ""
+    return f"Circuit: {edges}, {nodes} on {model}{groups}{by}"
 
 
 def as_text(circuit: "Circuit") -> str:

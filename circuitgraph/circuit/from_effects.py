@@ -88,6 +88,8 @@ def circuit_from_effects(
     known = {edge: Weight(float(flat[cell])) for edge, cell in cells.items()}
     known |= _with_intervals(effects, {edge: cells[edge] for edge in chosen}, flat)
     attrs = {key: effects.attrs[key] for key in PROVENANCE if key in effects.attrs}
+    if "estimate" in attrs:
+        attrs["estimate"] = str(effects.attrs.get("engine", "a gradient"))
     attrs |= {"quantity": "effect", "helps": "negative"}
     return Circuit(graph.shape, known, frozenset(chosen), {}, attrs)
 

@@ -128,4 +128,6 @@ def _bundled(circuit: Circuit) -> tuple[tuple[Edge, ...], str]:
 def _title(circuit: Circuit) -> str:
     """Return what the circuit was made from, where it says so."""
     request, variant = circuit.attrs.get("request"), circuit.attrs.get("variant")
-    return ", ".join(brief(str(part)) for part in (request, variant) if part)
+    estimate = circuit.attrs.get("estimate")
+    by = f"estimated by {estimate}" if estimate else None
+    return ", ".join(brief(str(part)) for part in (request, variant, by) if part)

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.palette import DIVERGING, FAINT, INK, PAPER
 from circuitgraph.effects import Comparison, Effects
+from circuitgraph.effects.display import estimated
 
 __all__ = [
     "BOTTOM",
@@ -136,6 +137,7 @@ def describe(effects: Effects) -> str:
     """Return one line: variant, mode, prompts, and what the metric was clean and corrupt."""
     attrs, data = effects.attrs, effects.data
     parts = [f"{key} {attrs[key]}" for key in ("variant", "mode") if attrs.get(key)]
+    parts += filter(None, [estimated(attrs)])
     if attrs.get("model"):
         parts.insert(0, str(attrs["model"]))
     parts.append(f"{effects.n_prompts} prompt{'s' * (effects.n_prompts != 1)}")

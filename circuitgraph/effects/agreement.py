@@ -58,6 +58,7 @@ def agreement(
         "n_cells": len(a),
         "pearson": float(stats.pearsonr(a, b).statistic) if varied else np.nan,
         "spearman": float(stats.spearmanr(a, b).statistic) if varied else np.nan,
+        "sign": float((np.sign(a) == np.sign(b)).mean()) if k else np.nan,
         "k": k,
         "shared": shared,
         "jaccard": shared / (2 * k - shared) if k else np.nan,

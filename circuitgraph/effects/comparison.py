@@ -132,7 +132,8 @@ class Comparison:
 
         Returns:
             A row per pair: ``a``, ``b``, ``n_cells``, ``pearson`` and ``spearman`` correlation (NaN
-            where one does not vary), ``k`` (no more than there are cells), ``shared`` (how many of
+            where one does not vary), ``sign`` (the share of cells whose effects have the same
+            sign), ``k`` (no more than there are cells), ``shared`` (how many of
             the k strongest of both are the same), ``jaccard`` (shared over all named by either),
             ``max_difference`` (absolute) and ``at``, the cell where it is.
         """
@@ -141,6 +142,34 @@ class Comparison:
         values, labels = self.values(), self.labels
         return pd.DataFrame(
             [{"a": a, "b": b} | agreement(values[a], values[b], labels, k) for a, b in self.pairs()]
+        )
+
+    def worst(self, k: int = 10, a: str | None = None, b: str | None = None) -> pd.DataFrame:
+        """Return the cells in which two differ most, such as those an estimate gets most wrong.
+
+        Args:
+            k: How many; no more than both fill.
+            a: A name; the first by default.
+            b: Another; the second by default.
+
+        Returns:
+            A row per cell, ``name``, the effect under each and their ``difference``, largest first.
+
+        Raises:
+            EffectsError: No such name.
+        """
+        first, second = self._pair(a, b)
+        values = self.values()
+        apart = values[first] - values[second]
+        order = np.argsort(-np.abs(np.nan_to_num(apart)), kind="stable")
+        order = order[~np.isnan(apart[order])][:k]
+        return pd.DataFrame(
+            {
+                "name": self.labels[order],
+                first: values[first][order],
+                second: values[second][order],
+                "difference": apart[order],
+            }
         )
 
     def values(self) -> dict[str, NDArray[np.float64]]:

@@ -1,6 +1,6 @@
 """How effects and comparisons show themselves: a few lines of text, or a small HTML table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "comparison_text",
     "effects_html",
     "effects_text",
+    "estimated",
     "interval_text",
     "signed",
     "table_html",
@@ -139,12 +140,15 @@ def comparison_html(comparison: "Comparison") -> str:
 def agreeing(comparison: "Comparison") -> list[str]:
     """Return a line for each two: correlations, and how many of the strongest they share."""
     lines = []
+    among = {name for name, one in comparison.effects.items() if one.attrs.get("estimate")}
     for row in comparison.agreement().to_dict("records"):
         parts = [
             f"{name.capitalize()} {row[name]:.2f}"
             for name in ("spearman", "pearson")
             if np.isfinite(row[name])
         ]
+        if among.intersection((row["a"], row["b"])):
+            parts.append(f"{row['sign']:.0%} of signs alike, furthest apart at {row['at']}")
         parts.append(f"{row['shared']} of the {row['k']} strongest shared")
         said = ", ".join(parts) if row["n_cells"] else "no cell in common"
         lines.append(f"{row['a']} and {row['b']}: {said}")
@@ -162,12 +166,24 @@ def heading(effects: "Effects", among: "Comparison | None" = None) -> str:
     }
     request = f"'{brief(str(shared['request']))}'" if "request" in shared else "a request"
     settings = [f"{key} {shared[key]}" for key in ("variant", "mode", "engine") if key in shared]
+    if told := estimated(shared):
+        settings[-1] = told
     size = " x ".join(
         f"{dim} {length}" for dim, length in zip(effects.dims, effects.shape, strict=True)
     )
     prompts = f"{effects.n_prompts} prompt{'s' * (effects.n_prompts != 1)}"
     said = f" ({', '.join(settings)})" if settings else ""
     return f"{request}{said}: {size or 'one cell'}, {prompts}"
+
+
+def estimated(attrs: Mapping[str, Any]) -> str:
+    """Return who estimated effects, to stand in titles; empty where they were measured.
+
+    Example:
+        >>> estimated({"estimate": True, "engine": "EAP"}), estimated({"engine": "fast"})
+        ('estimated by EAP', '')
+    """
+    return f"estimated by {attrs.get('engine', 'a gradient')}" if attrs.get("estimate") else ""
 
 
 def readings(effects: "Effects") -> str:

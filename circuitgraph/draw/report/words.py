@@ -9,6 +9,7 @@ import xarray as xr
 from circuitgraph.circuit.weights import signed
 from circuitgraph.draw.phrases import listed
 from circuitgraph.effects import Effects
+from circuitgraph.effects.display import estimated
 from circuitgraph.errors import RequestError
 from circuitgraph.request import EdgesRequest, Every, Joint, PathRequest, Sweep, Term, parse
 
@@ -114,6 +115,7 @@ def heading(effects: Effects, shared: Mapping[str, Any]) -> str:
     """Return one line: model, settings, prompts, the metric clean and corrupt."""
     parts = [str(shared["model"])] if shared.get("model") else []
     parts += [f"{key} {shared[key]}" for key in ("variant", "mode", "source") if shared.get(key)]
+    parts += filter(None, [estimated(shared)])
     parts.append(f"{effects.n_prompts} prompt{'s' * (effects.n_prompts != 1)}")
     data = effects.data
     if data["clean"].ndim == 1:

@@ -159,7 +159,7 @@ class _Block:
             (reads,) = pull([layer.mid.made], [layer.resid], [reads], keep=True)
         return reads.reshape(after.shape)
 
-    def z_flow(self, number: int, z: Float[Tensor, "prompt pos width"]) -> Tensor:
+    def z_flow(self, number: int, z: Float[Tensor, "prompt pos values"]) -> Tensor:
         """Return the gradient at heads' values, less what heads that are held would pass on."""
         held = [node for node in self.held.writes if _head_of(node, number)]
         if not held:
@@ -171,7 +171,7 @@ class _Block:
         return heads.flatten(-2)
 
     def copies(
-        self, layer: LayerSegments, z: Float[Tensor, "prompt pos width"]
+        self, layer: LayerSegments, z: Float[Tensor, "prompt pos values"]
     ) -> dict[PortName, Copies]:
         """Return the gradient at each head's queries, and at the keys and values that it reads.
 
