@@ -200,12 +200,12 @@ def test_integrated_gradients_of_the_input_add_up_to_the_whole_change() -> None:
     exp = experiment("gpt2")
     whole = exp.corrupt_metric - exp.clean_metric
     errors = []
-    for steps in (2, 8, 32):
+    for steps in (4, 64):
         found = changes(exp.patch("embed => logits", engine=cg.EAPIG(steps=steps)))
         errors.append(np.abs(found - whole).max())
-    assert errors[2] < errors[0] / 4
+    assert errors[1] < errors[0] / 4
     # A sum from one end: off by half a step times the change of the slope, so halved when doubled.
-    assert errors[2] < 0.1 * np.abs(whole).max()
+    assert errors[1] < 0.1 * np.abs(whole).max()
 
 
 def test_set_holds_what_is_given_and_add_does_not() -> None:
