@@ -23,7 +23,7 @@ from circuitgraph.errors import CircuitGraphError
 from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits, Port
 from circuitgraph.plan import Plan
-from circuitgraph.request import Request, Through, as_request, parse, path
+from circuitgraph.request import EdgeSets, Request, Through, as_request, parse, path
 from circuitgraph.schedule import Schedule, schedule
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ __all__ = [
     "CleanCorrupt",
     "Comparison",
     "Edge",
+    "EdgeSets",
     "Effects",
     "Embed",
     "Experiment",

@@ -13,11 +13,12 @@ from circuitgraph.compiler.checks import (
 )
 from circuitgraph.compiler.layout import lay_out
 from circuitgraph.compiler.runs import write_cells
+from circuitgraph.compiler.sets import compile_sets
 from circuitgraph.errors import Problems
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge
 from circuitgraph.plan import Plan, Source
-from circuitgraph.request import Mode, Request, Variant, as_request
+from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request
 
 __all__ = ["compile"]
 
@@ -62,6 +63,8 @@ def compile(
     asked = as_request(request)
     problems, what = Problems(), f"cannot compile {str(asked)!r}"
 
+    if isinstance(asked, EdgeSets):
+        return compile_sets(graph, asked, variant, mode, source)
     through = nodes_passed(graph, variant, problems)
     check_words(mode, source, problems)
     check_nodes(graph, asked, problems)

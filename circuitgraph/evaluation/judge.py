@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError, MetricError
-from circuitgraph.nodes import Edge
 from circuitgraph.plan import Source
+from circuitgraph.request import EdgeSets
 
 if TYPE_CHECKING:
     from circuitgraph.experiment import Experiment
@@ -105,17 +105,11 @@ class Judge:
         return self._run(rows)
 
     def _run(self, rows: Mask) -> Floats:
-        found = []
-        for row in rows:
-            outside = [self.masks.edges[at] for at in np.flatnonzero(~row)]
-            if not outside:
-                found.append(self.clean)
-                continue
-            found.append(self._measured(outside).data["patched"].to_numpy())
-        return np.array(found)
+        found: Floats = self._measured(EdgeSets.of_rows(rows)).data["patched"].to_numpy()
+        return found
 
-    def _measured(self, request: str | list[Edge]) -> Effects:
-        """Return the effects of patching some edges together, by the judge's metric."""
+    def _measured(self, request: str | EdgeSets) -> Effects:
+        """Return the effects of a request, by the judge's metric."""
         exp, source = self.experiment, self.source
         if self.metric is None:
             return exp.patch(request, "single-pass", "replace", source=source)

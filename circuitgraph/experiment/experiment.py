@@ -40,7 +40,7 @@ from circuitgraph.lens.additivity import check_additive
 from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
-from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
+from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
 from circuitgraph.schedule import Schedule
 
 __all__ = ["Experiment"]
@@ -302,7 +302,7 @@ class Experiment(Judging):
                     problems.add(table.clash(at))
             problems.raise_if_any(f"cannot patch {plan.title!r}")
         plan = keep_meeting(plan, table, lambda: self._fast.is_causal)
-        if len(plan.cells) <= PLANS_KEPT_UP_TO:
+        if len(plan.cells) <= PLANS_KEPT_UP_TO and not isinstance(asked, EdgeSets):
             self._plans[key] = plan
         return plan
 

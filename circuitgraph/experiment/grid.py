@@ -35,7 +35,7 @@ def measured_grid(
         values = part.values.unflatten(1, (n_metrics, -1)).double().cpu().numpy()
         check_finite(values, plan, part.cells, readout, part.prompts)
         for number, value in zip(part.cells, values, strict=True):
-            grid[plan.cells[number].index][:, part.prompts] = value
+            grid[plan.place(number)][:, part.prompts] = value
         advance(len(part.cells) * values.shape[-1] / n_prompts)
     return metrics_apart(readout, torch.from_numpy(grid).flatten(-2))
 

@@ -16,7 +16,16 @@ from torch import Tensor
 from circuitgraph.engines.setup import PositionTable
 from circuitgraph.errors import Problems, RequestError
 from circuitgraph.nodes import Head, Port, Writer
-from circuitgraph.plan import Cell, FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
+from circuitgraph.plan import (
+    Cell,
+    FromRun,
+    PatchPort,
+    PatchWrite,
+    Plan,
+    ReplaceSenders,
+    Run,
+    SetCells,
+)
 from circuitgraph.request import EdgesRequest, Positions, Through
 from circuitgraph.request.sites import positions_text
 
@@ -37,6 +46,8 @@ def keep_meeting(plan: Plan, table: PositionTable, is_causal: Callable[[], bool]
     Raises:
         RequestError: No cell is left, or an edge of a list cannot be heard.
     """
+    if isinstance(plan.cells, SetCells):
+        return plan
     if all(op.at is None for run in plan.runs() for op in run.ports):
         return plan
     everywhere = _Walk(plan, table, later_only=False)

@@ -9,7 +9,7 @@ from circuitgraph.errors import NodeError, Problems, RequestError
 from circuitgraph.experiment.prompts import is_plain
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Writer
-from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, Source
+from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, SetCells, Source
 
 __all__ = ["MEANS", "check_values", "sent"]
 
@@ -75,6 +75,9 @@ def check_values(
 
 def sent(plan: Plan) -> Iterator[PatchWrite]:
     """Yield every write of a plan whose value comes from its source, replaced senders' too."""
+    if isinstance(plan.cells, SetCells):
+        yield from plan.cells.patched
+        return
     for run in plan.runs():
         for op in run.ops:
             writes = op.senders if isinstance(op, ReplaceSenders) else (op,)

@@ -18,6 +18,7 @@ from circuitgraph.plan.ops import (
     Value,
 )
 from circuitgraph.plan.plan import Axis, Cell, Cost, Plan
+from circuitgraph.plan.set_cells import SetCells
 
 __all__ = [
     "Axis",
@@ -34,6 +35,7 @@ __all__ = [
     "Record",
     "ReplaceSenders",
     "Run",
+    "SetCells",
     "Source",
     "Value",
 ]

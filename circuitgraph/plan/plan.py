@@ -1,6 +1,6 @@
 """A plan: for every cell of a request, the ordered runs that answer it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,7 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Logits
 from circuitgraph.plan.lint import lint_plan
 from circuitgraph.plan.ops import Run, Source
-from circuitgraph.request import Mode, Request, Variant
+from circuitgraph.request import EdgeSets, Mode, Request, Variant
 from circuitgraph.request.brief import brief
 
 __all__ = ["Axis", "Cell", "Cost", "Plan"]
@@ -92,12 +92,16 @@ class Plan:
     mode: Mode
     source: Source
     axes: tuple[Axis, ...]
-    cells: tuple[Cell, ...] = field(repr=False)
+    cells: Sequence[Cell] = field(repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each swept dimension."""
         return tuple(len(axis.values) for axis in self.axes)
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """Return where a cell stands in the grid, without making the cell."""
+        return (number,) if isinstance(self.request, EdgeSets) else self.cells[number].index
 
     def runs(self) -> Iterator[Run]:
         """Yield the runs of every cell, in order."""
@@ -114,6 +118,8 @@ class Plan:
     @cached_property
     def cost(self) -> Cost:
         """Forward passes that the reference engine needs."""
+        if isinstance(self.request, EdgeSets):
+            return Cost(recordings=2, forward_passes=len(self.cells), closed_form=0)
         closed = [self.is_closed_form(run) for run in self.runs()]
         return Cost(
             recordings=2, forward_passes=closed.count(False), closed_form=closed.count(True)

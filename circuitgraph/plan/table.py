@@ -16,6 +16,9 @@ __all__ = ["describe_nodes", "plan_table"]
 
 WIDTH = 100
 
+MOST_REPLACED = 6
+"""Ports that replace more different senders than this are counted rather than listed."""
+
 
 def describe_nodes(graph: ModelGraph, nodes: Iterable[Node]) -> str:
     """Return a set of nodes in few words.
@@ -75,6 +78,10 @@ def at_text(at: Positions) -> str:
 def patched_text(run: Run) -> str:
     """Return what a run patches, in few words."""
     parts: list[str] = []
+    replaced = [op for op in run.ports if isinstance(op, ReplaceSenders)]
+    if len({op.senders for op in replaced}) > MOST_REPLACED:
+        n_edges = sum(len(op.senders) for op in replaced)
+        return f"{n_edges} edges into {len(replaced)} ports: live with their senders replaced"
     writes: dict[str, list[str]] = {}
     for op in run.patched:
         writes.setdefault(str(op.value), []).append(f"{op.node}{at_text(op.at)}")

@@ -14,6 +14,7 @@ The notation, which `parse` reads and ``str(request)`` writes::
     5.5 -> 8.6.v, 3.0 -> 9.9.q => logits         edges patched together, each with its own sender
 """
 
+from circuitgraph.request.edge_sets import EdgeSets
 from circuitgraph.request.notation import parse
 from circuitgraph.request.objects import as_request, path
 from circuitgraph.request.requests import (
@@ -31,6 +32,7 @@ from circuitgraph.request.variant import MODES, Mode, Through, Variant
 __all__ = [
     "MODES",
     "EachPosition",
+    "EdgeSets",
     "EdgesRequest",
     "Every",
     "Joint",

@@ -152,6 +152,8 @@ def sites_in(request: Request) -> tuple[Site, ...]:
             return tuple(site for step in steps for site in sites_of(step))
         case EdgesRequest(edges=edges):
             return tuple(site for edge in edges for site in (edge.sender, edge.receiver))
+        case Request():
+            return ()  # sets of edges are whole: see `EdgeSets`
         case _:
             raise RequestError(f"{request!r} is no request")
 

@@ -105,21 +105,35 @@ class Circuits:
     ) -> Iterator[tuple[Sequence[int], Float[Tensor, "row value"]]]:
         """Yield numbers of rows with their metric, as they come: as `measure`, in no order."""
         whole = KeptEdges(self.index, np.asarray(kept, dtype=np.bool_))
+        # What keeps everything is the clean run itself, without the rounding of a sum.
+        everything = whole.rows.all(axis=1)
+        if everything.any():
+            numbers = np.flatnonzero(everything).tolist()
+            yield numbers, self._clean().expand(len(numbers), -1)
         whole = whole.that_matter(unchanged=self.baseline.replays)
 
         def run(numbers: Sequence[int]) -> Tensor:
             with torch.no_grad():
                 return _Rows(self.baseline, whole.part(np.array(numbers, dtype=np.intp))).run()
 
-        for stack in self._stacks(whole):
+        for stack in self._stacks(whole, np.flatnonzero(~everything)):
             yield from in_stacks(stack, len(stack), run)
 
-    def _stacks(self, kept: KeptEdges) -> Iterator[Sequence[int]]:
+    def _clean(self) -> Float[Tensor, "1 value"]:
+        """Return the metric of the clean run."""
+        state = self.state
+        n_read = state.n_pos if state.setup.metric.read is None else 1
+        shape = (1, state.n_prompts, n_read, state.final.shape[-1])
+        nothing = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+        with torch.no_grad():
+            return measure_rows(state, nothing)
+
+    def _stacks(self, kept: KeptEdges, rows: NDArray[np.intp]) -> Iterator[Sequence[int]]:
         """Yield numbers of rows that fit into memory together; those of one size together."""
         sizes = self.bytes_of(kept)
         stack: list[int] = []
         held = 0
-        for number in np.argsort(sizes, kind="stable").tolist():
+        for number in rows[np.argsort(sizes[rows], kind="stable")].tolist():
             if stack and held + sizes[number] > self._budget:
                 yield stack
                 stack, held = [], 0

@@ -33,7 +33,7 @@ from circuitgraph.lens.record import Recording
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
-from circuitgraph.plan import Plan, ReplaceSenders, Source
+from circuitgraph.plan import Plan, ReplaceSenders, SetCells, Source
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
 
@@ -332,31 +332,37 @@ class FastEngine:
         kept = kept_by_plan(plan)
         if kept is None or self.unjudgeable:
             return None
-        few = self.traits.additive and (~kept).sum(axis=1).min() < MANY_EDGES
+        few = not isinstance(plan.cells, SetCells) and self.traits.additive
+        few = few and (~kept).sum(axis=1).min() < MANY_EDGES
         return None if few else kept
 
     def judge(self, plan: Plan, kept: NDArray[np.bool_]) -> Iterator[MeasuredCells]:
         """Yield cells with their metric, each cell being a circuit."""
-        index = plan.graph.edge_index
-        patched = np.zeros(len(plan.graph.writers), dtype=np.bool_)
-        for place, heard in enumerate(index.heard.tolist()):
-            start = int(index.starts[place])
-            patched[:heard] |= ~kept[:, start : start + heard].all(axis=0)
-        circuits = self.circuits(plan.source, patched=patched)
+        circuits = self.circuits(plan.source)
+        if plan.source == "given":  # a value is there only for what is patched
+            index = plan.graph.edge_index
+            patched = np.zeros(len(plan.graph.writers), dtype=np.bool_)
+            for place, heard in enumerate(index.heard.tolist()):
+                start = int(index.starts[place])
+                patched[:heard] |= ~kept[:, start : start + heard].all(axis=0)
+            circuits = Circuits(self.state, "given", budget=self.for_stacks, patched=patched)
         everyone = slice(0, self.setup.n_prompts)
         for numbers, values in circuits.stacks(kept):
             yield MeasuredCells(numbers, everyone, values)
 
-    def circuits(
-        self, source: Source = "corrupt", patched: NDArray[np.bool_] | None = None
-    ) -> Circuits:
+    def circuits(self, source: Source = "corrupt") -> Circuits:
         """Return what measures circuits that are given as rows of kept edges.
 
         Args:
             source: Where the values of edges outside a circuit come from.
-            patched: Which writers have a patched value; None for all.
         """
-        return Circuits(self.state, source, budget=self.for_stacks, patched=patched)
+        if source not in self._circuits:
+            self._circuits[source] = Circuits(self.state, source, budget=self.for_stacks)
+        return self._circuits[source]
+
+    @cached_property
+    def _circuits(self) -> dict[Source, Circuits]:
+        return {}
 
     @cached_property
     def unjudgeable(self) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuitgraph.graph import EdgeIndex
 from circuitgraph.nodes import MLP, Head, Logits
-from circuitgraph.plan import Cell, FromSource, Plan, ReplaceSenders
+from circuitgraph.plan import Cell, FromSource, Plan, ReplaceSenders, SetCells
 
 __all__ = ["KeptEdges", "kept_by_plan"]
 
@@ -25,6 +25,8 @@ def kept_by_plan(plan: Plan) -> Truth | None:
     if plan.mode != "replace":
         return None
     index = plan.graph.edge_index
+    if isinstance(plan.cells, SetCells):
+        return plan.cells.kept
     rows = np.ones((len(plan.cells), len(index)), dtype=np.bool_)
     for row, cell in zip(rows, plan.cells, strict=True):
         for op in _replaced(cell):
