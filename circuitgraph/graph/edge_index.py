@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuitgraph.errors import NodeError
 from circuitgraph.nodes import Edge, Port, Receiver, Writer, receiver_port
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from circuitgraph.graph.graph import ModelGraph
 
 __all__ = ["EdgeIndex"]
@@ -60,15 +60,19 @@ class EdgeIndex:
         return {port: place for place, port in enumerate(self.graph.ports)}
 
     @cached_property
-    def heard(self) -> NDArray[np.intp]:
+    def heard(self) -> "NDArray[np.intp]":
         """How many writers come before each port: the first so many of all writers."""
+        import numpy as np
+
         points = np.array([self.graph.writes_at(writer) for writer in self.graph.writers])
         reads = [self.graph.reads_at(port) for port in self.graph.ports]
         return np.searchsorted(points, reads, side="right").astype(np.intp)
 
     @cached_property
-    def starts(self) -> NDArray[np.intp]:
+    def starts(self) -> "NDArray[np.intp]":
         """The first number of each port's block; one more at the end, the number of edges."""
+        import numpy as np
+
         return np.concatenate([[0], np.cumsum(self.heard)]).astype(np.intp)
 
     def block(self, receiver: Receiver) -> slice:
@@ -95,28 +99,36 @@ class EdgeIndex:
 
     def edge(self, number: int) -> Edge:
         """Return the edge of a number."""
+        import numpy as np
+
         if not 0 <= number < len(self):
             raise NodeError(f"no edge {number} in this graph: they are numbered 0..{len(self) - 1}")
         port = int(np.searchsorted(self.starts, number, side="right")) - 1
         writer = self.graph.writers[number - int(self.starts[port])]
         return Edge(writer, self.graph.ports[port])
 
-    def numbers(self, edges: Iterable[Edge]) -> NDArray[np.intp]:
+    def numbers(self, edges: Iterable[Edge]) -> "NDArray[np.intp]":
         """Return the numbers of some edges, in their order."""
+        import numpy as np
+
         return np.fromiter((self.number(edge) for edge in edges), dtype=np.intp)
 
     def edges(self, numbers: Iterable[int]) -> tuple[Edge, ...]:
         """Return the edges of some numbers, in their order."""
         return tuple(self.edge(int(number)) for number in numbers)
 
-    def row(self, edges: Iterable[Edge]) -> NDArray[np.bool_]:
+    def row(self, edges: Iterable[Edge]) -> "NDArray[np.bool_]":
         """Return a set of edges as a row of truth values, ``[edge]``."""
+        import numpy as np
+
         row = np.zeros(len(self), dtype=np.bool_)
         row[self.numbers(edges)] = True
         return row
 
-    def rows(self, sets: Sequence[Iterable[Edge]]) -> NDArray[np.bool_]:
+    def rows(self, sets: Sequence[Iterable[Edge]]) -> "NDArray[np.bool_]":
         """Return sets of edges as rows, ``[set edge]``."""
+        import numpy as np
+
         rows = np.zeros((len(sets), len(self)), dtype=np.bool_)
         for row, edges in zip(rows, sets, strict=True):
             row[self.numbers(edges)] = True

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, overload
 
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge
 from circuitgraph.plan.ops import FromSource, PatchWrite, ReadLogits, ReplaceSenders, Run, Source
 from circuitgraph.plan.plan import Cell
 from circuitgraph.request.edge_sets import EdgeSets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["SetCells"]
 
@@ -47,13 +48,15 @@ class SetCells(Sequence[Cell]):
         return Cell((at,), self.request.names[at], (run,))
 
     @cached_property
-    def kept(self) -> NDArray[np.bool_]:
+    def kept(self) -> "NDArray[np.bool_]":
         """Which edges each set keeps live, ``[set edge]``."""
         return self.request.kept_rows(self.graph.edge_index)
 
     @cached_property
     def patched(self) -> tuple[PatchWrite, ...]:
         """The writes that some set patches."""
+        import numpy as np
+
         index = self.graph.edge_index
         edges = np.flatnonzero(~self.kept.all(axis=0))
         ports = np.searchsorted(index.starts, edges, side="right") - 1
@@ -61,6 +64,8 @@ class SetCells(Sequence[Cell]):
 
     def edges(self, number: int) -> tuple[Edge, ...]:
         """Return the edges that a cell patches."""
+        import numpy as np
+
         return self.graph.edge_index.edges(np.flatnonzero(~self.kept[number]).tolist())
 
     @cached_property
@@ -68,7 +73,9 @@ class SetCells(Sequence[Cell]):
         value = FromSource(self.source)
         return tuple(PatchWrite(writer, value) for writer in self.graph.writers)
 
-    def _replaced(self, patched: NDArray[np.bool_]) -> list[ReplaceSenders]:
+    def _replaced(self, patched: "NDArray[np.bool_]") -> list[ReplaceSenders]:
+        import numpy as np
+
         index, found = self.graph.edge_index, []
         for port, start, stop in zip(
             self.graph.ports, index.starts[:-1].tolist(), index.starts[1:].tolist(), strict=True

@@ -23,15 +23,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Bool
-from numpy.typing import NDArray
-
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Edge
 from circuitgraph.request.requests import Request
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from circuitgraph.graph import EdgeIndex
 
 __all__ = ["EdgeSets"]
@@ -74,9 +73,7 @@ class EdgeSets(Request):
         self._fill(tuple(found), kept, tuple(found.values()), (), 0)
 
     @classmethod
-    def of_rows(
-        cls, kept: Bool[np.ndarray, "set edge"], names: Sequence[str] | None = None
-    ) -> "EdgeSets":
+    def of_rows(cls, kept: "NDArray[np.bool_]", names: Sequence[str] | None = None) -> "EdgeSets":
         """Return the sets that rows of kept edges say.
 
         Args:
@@ -84,6 +81,8 @@ class EdgeSets(Request):
                 ``graph.edge_index``.
             names: One per row; by default ``0``, ``1`` and so on.
         """
+        import numpy as np
+
         rows = np.asarray(kept)
         if rows.ndim != 2 or not (rows.dtype == np.bool_ or np.isin(rows, (0, 1)).all()):
             raise RequestError(
@@ -109,13 +108,15 @@ class EdgeSets(Request):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise RequestError(f"two sets of edges are named {twice!r}")
 
-    def kept_rows(self, index: "EdgeIndex") -> NDArray[np.bool_]:
+    def kept_rows(self, index: "EdgeIndex") -> "NDArray[np.bool_]":
         """Return which edges each set keeps live, ``[set edge]``.
 
         Raises:
             RequestError: Rows of another graph.
             NodeError: An edge that is not in the graph.
         """
+        import numpy as np
+
         if not self.packed:
             rows = index.rows(self.sets)
             return rows if self.kept else ~rows
