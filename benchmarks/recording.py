@@ -42,7 +42,7 @@ def measure(shape: str, n_rows: int, n_pos: int, repeat: int, device: str, dtype
 
     def own(**options: Any) -> Any:
         with torch.no_grad():
-            return model(input_ids=tokens, use_cache=False, **options)
+            return model(input_ids=tokens, **options)
 
     forward = seconds(own, repeat, device)
     short = seconds(lambda: own(logits_to_keep=1), repeat, device)

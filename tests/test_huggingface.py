@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import circuitgraph as cg
 from circuitgraph.checks import run_checks
+from circuitgraph.cli.app import app
 from circuitgraph.errors import MetricError, ModelError, PromptError
+from circuitgraph.lens.backend import backend_of
 from circuitgraph.lens.huggingface.families import map_of
 from tests.models import tiny_gemma2, tiny_gpt2, tiny_llama, tiny_neox
 
@@ -41,6 +44,9 @@ def experiment(model: Any, metric: Any = METRIC, **options: Any) -> cg.Experimen
 WITHOUT = """
 import sys, torch, transformers, circuitgraph as cg
 from circuitgraph.checks import run_checks
+from circuitgraph.cli.app import app
+from circuitgraph.lens.backend import backend_of
+from typer.testing import CliRunner
 config = transformers.LlamaConfig(
     hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, vocab_size=23, attn_implementation="eager")
@@ -292,3 +298,80 @@ def test_activations_that_are_not_there() -> None:
     ):
         with pytest.raises(MetricError, match=message):
             experiment(module(), cg.Activation(path, lambda value: value[:, 0, 0]))
+
+
+# -- loading and the command line ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 as `save_pretrained` writes it, tokenizer beside it."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("tiny-gpt2")
+    model = module()
+    words = {"<unk>": 0, **{f"w{number}": number for number in range(1, 23)}}
+    inner = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>").save_pretrained(path)
+    model.save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_loaded_ready_to_be_patched(folder: Path) -> None:
+    model = cg.load_model(folder, backend="huggingface", dtype=torch.float64, device="cpu")
+    assert type(model).__name__ == "GPT2LMHeadModel"
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert model.tokenizer.encode("w3 w4") == [3, 4]
+    one, other = (experiment(each).patch("head -> logits") for each in (model, module()))
+    np.testing.assert_allclose(one.data.patched, other.data.patched, rtol=1e-12)
+    with pytest.raises(ModelError, match="no back end 'jax': write one of transformerlens, hugg"):
+        cg.load_model(folder, backend="jax")  # type: ignore[call-overload]
+
+
+def test_a_folder_that_transformers_cannot_load(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a model transformers can load"):
+        cg.load_model(tmp_path, backend="huggingface")
+
+
+def test_a_map_is_checked_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    names = tmp_path / "parts.toml"
+    names.write_text(
+        'blocks = "transformer.h"\nattention = "attn"\nqkv = "c_attn"\no = "c_proj"\n'
+        'mlp_norm = "ln_2"\nfinal_norm = "transformer.ln_f"\n'
+    )
+    asked = ["models", "--check", str(folder), "--only", "queries", "--map", str(names)]
+    right = CliRunner().invoke(app, [*asked, "--backend", "huggingface", "--dtype", "float64"])
+    assert right.exit_code == 0, right.output
+    assert "1 passed." in right.output
+    without = CliRunner().invoke(app, asked)
+    assert without.exit_code == 2
+    assert "--backend huggingface" in without.output
+    names.write_text('blocks = "transformer.h"\nattention = "self"\n')
+    wrong = CliRunner().invoke(app, [*asked, "--backend", "huggingface"])
+    assert wrong.exit_code == 1
+
+
+# -- recordings -------------------------------------------------------------------------------------
+
+
+def overwrite(value: Tensor) -> None:
+    value.mul_(0)
+
+
+def test_what_a_model_writes_over_is_recorded_as_it_was_read() -> None:
+    """Hooks stand in for parts that write into what they were given, after use."""
+    plain, writing = module(), module()
+    for block in writing.transformer.h:
+        block.attn.c_proj.register_forward_hook(lambda _, given, __: overwrite(given[0]))
+    one, other = (backend_of(model).record(CLEAN) for model in (plain, writing))
+    assert not one.copied
+    assert other.copied
+    for before, after in zip(one.layers, other.layers, strict=True):
+        assert before.z is not None
+        assert after.z is not None
+        assert torch.equal(before.z, after.z)
+        assert after.z.any()
