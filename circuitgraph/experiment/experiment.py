@@ -133,8 +133,6 @@ class Experiment(Judging):
         if pair is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
-        problems.raise_if_any("cannot make an experiment")
-        check_additive(backend, pair.clean)
         table = position_table(pair, parts.positions, parts.corrupt_positions, problems)
         try:
             parse_budget(memory_budget, pair.clean.device)
@@ -180,6 +178,7 @@ class Experiment(Judging):
         self._engines: dict[EngineChoice, Engine] = {Fast(): self._fast}
         self._plans: dict[Any, Plan] = {}
         self._known_noise: dict[str, Tensor] = {}
+        check_additive(backend, pair.clean)
         if not allow_no_difference:
             self._check_difference()
 

@@ -22,8 +22,9 @@ __all__ = ["Axes", "argument_axes", "check_axes", "tensors_in"]
 PROBES = ((5, 2), (7, 3))
 """Prompts and positions of the two runs. No multiple of the one grows as the other does."""
 
-_KNOWN: WeakKeyDictionary[Any, tuple[Mapping[str, "Axes"], ...]] = WeakKeyDictionary()
-"""Axes of every block's arguments; they follow from a model's code, not from its weights."""
+_KNOWN: WeakKeyDictionary[Any, dict[int, tuple[Mapping[str, "Axes"], ...]]] = WeakKeyDictionary()
+"""Axes of every block's arguments, by how many positions were tried; they follow from a model's
+code, not from its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +106,27 @@ def argument_axes(
 ) -> tuple[Mapping[str, Axes], ...]:
     """Return the axes of every tensor that a block is handed, by its name, for every block.
 
-    Costs two passes over a few tokens, once per model.
+    Costs two passes over a few tokens, once per model (again for prompts of one or two tokens).
 
     Args:
         parts: The parts of a model in eval mode.
         tokens: Prompts whose tokens may be used.
     """
-    key = parts.unembed.module
-    if key not in _KNOWN:
-        one, other = (_shapes(parts, tokens, *shape) for shape in PROBES)
+    known = _KNOWN.setdefault(parts.unembed.module, {})
+    # No more positions than the prompts have: the model may not take them. Then what is a position
+    # stays unknown, and all of them are run.
+    longest = min(tokens.shape[1], max(n_pos for _, n_pos in PROBES))
+    if longest not in known:
+        one, other = (
+            _shapes(parts, tokens, n_prompts, min(n_pos, longest)) for n_prompts, n_pos in PROBES
+        )
         found: list[dict[str, Axes]] = []
         for before, after in zip(one, other, strict=True):
-            axes = {
-                name: axes_between(before[name], after[name])
-                for name in before.keys() & after.keys()
-            }
+            both = before.keys() & after.keys()
+            axes = {name: axes_between(before[name], after[name]) for name in both}
             found.append({name: value for name, value in axes.items() if value is not None})
-        _KNOWN[key] = tuple(found)
-    return _KNOWN[key]
+        known[longest] = tuple(found)
+    return known[longest]
 
 
 def check_axes(
