@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from circuitgraph.engines.gradient import EAPIG as EAPIG
     from circuitgraph.engines.gradient import CleanCorrupt as CleanCorrupt
     from circuitgraph.experiment import Experiment as Experiment
+    from circuitgraph.experiment import Given as Given
+    from circuitgraph.experiment import Mean as Mean
     from circuitgraph.lens.huggingface import HuggingFaceMap as HuggingFaceMap
     from circuitgraph.metrics import Accuracy as Accuracy
     from circuitgraph.metrics import Activation as Activation
@@ -67,6 +69,7 @@ __all__ = [
     "Effects",
     "Embed",
     "Experiment",
+    "Given",
     "Head",
     "HuggingFaceMap",
     "KLDivergence",
@@ -75,6 +78,7 @@ __all__ = [
     "LogitDiff",
     "LogitMargin",
     "Logits",
+    "Mean",
     "ModelGraph",
     "ModelShape",
     "Plan",
@@ -109,6 +113,8 @@ _LATER = {
     "Comparison": "circuitgraph.effects",
     "Effects": "circuitgraph.effects",
     "Experiment": "circuitgraph.experiment",
+    "Given": "circuitgraph.experiment",
+    "Mean": "circuitgraph.experiment",
     "HuggingFaceMap": "circuitgraph.lens.huggingface",
     "KLDivergence": "circuitgraph.metrics",
     "LogProb": "circuitgraph.metrics",

@@ -57,6 +57,7 @@ def compare(
     Under mlps a direct path may pass through MLPs, which are recomputed; under single-pass it
     passes through nothing.
     """
+    from circuitgraph.experiment.source import source_parts
     from circuitgraph.experiment.ways import ways_of
 
     several: dict[str, Any] = {
@@ -67,7 +68,9 @@ def compare(
     ways = ways_of(**several)
     if (graph := known_graph(model)) is not None:
         for way in ways.values():  # what is wrong shows before loading
-            cg.compile(graph, request, way.variant, mode=way.mode, source=way.source)
+            cg.compile(
+                graph, request, way.variant, mode=way.mode, source=source_parts(way.source).word
+            )
     folder = Folder(out) if out is not None else None
     setting = Setting(model, task, prompts, seed, device, dtype)
     experiment, asked = setting.make()

@@ -5,5 +5,6 @@ hands plans to an engine and labels what comes back. It knows nothing of files o
 """
 
 from circuitgraph.experiment.experiment import Experiment
+from circuitgraph.experiment.source import Given, Mean
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "Given", "Mean"]

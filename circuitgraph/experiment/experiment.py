@@ -32,6 +32,7 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
+from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.ways import Way, ways_of
@@ -41,6 +42,8 @@ from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan, Source
 from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
+from circuitgraph.plan import Plan
+from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
 from circuitgraph.schedule import Schedule
 
 __all__ = ["Experiment"]
@@ -268,7 +271,7 @@ class Experiment(Judging):
         variant: Variant = "mlps",
         mode: Mode = "set",
         *,
-        source: Source = "corrupt",
+        source: SourceGiven = "corrupt",
     ) -> Plan:
         """Return the ordered runs that `patch` would run; costs no forward pass.
 
@@ -284,6 +287,7 @@ class Experiment(Judging):
             NodeError: A node is not in the model, or a sender does not come before its receiver.
         """
         asked = as_request(request)
+        source = source_parts(source).word
         key = (asked, str(variant), str(mode), str(source))
         if key in self._plans:
             return self._plans[key]
@@ -312,7 +316,7 @@ class Experiment(Judging):
         mode: Mode = "set",
         engine: EngineGiven = "fast",
         *,
-        source: Source = "corrupt",
+        source: SourceGiven = "corrupt",
         values: Mapping[Writer, Tensor] | None = None,
         dataset: Int[Tensor, "sample pos"] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -328,7 +332,8 @@ class Experiment(Judging):
                 an engine. Clean, corrupt and patched values all come from the engine that answers,
                 which ``attrs["engine"]`` names; where it estimates, ``attrs["estimate"]`` is True.
             source: Where patched values come from: ``corrupt``, ``zero``, ``mean``,
-                ``mean-position`` or ``given``.
+                ``mean-position`` or ``given``, or a value that brings what it needs: `Mean`,
+                `Given`.
             values: For ``given``: each sender's value, broadcast to ``[prompt, pos, width]``. A
                 head's is its ``z`` (before ``W_O``).
             dataset: For the means: tokens ``[sample, pos]`` to average over, none of them padding;
@@ -354,6 +359,7 @@ class Experiment(Judging):
             >>> effects["answer"].top(3)  # doctest: +SKIP
         """
         choice = choose_engine(engine)
+        source, values, dataset = source_parts(source, values, dataset)
         plan = self.plan(request, variant, mode, source=source)
         readout, in_corrupt = self._setup.metric, self._setup.corrupt_metric
         if metrics is not None:
@@ -386,7 +392,7 @@ class Experiment(Judging):
         mode: Mode = "set",
         *,
         modes: Mode | Sequence[Mode] | None = None,
-        sources: Source | Sequence[Source] | None = None,
+        sources: SourceGiven | Sequence[SourceGiven] | None = None,
         engines: EngineGiven | Sequence[EngineGiven] | None = None,
         values: Mapping[Writer, Tensor] | None = None,
         dataset: Int[Tensor, "sample pos"] | None = None,
@@ -430,7 +436,8 @@ class Experiment(Judging):
 
         for way in ways.values():
             plan = self.plan(request, way.variant, way.mode, source=way.source)
-            self._check(plan, self._setup.metric, **what_it_takes(way))
+            _, own, samples = source_parts(way.source, **what_it_takes(way))
+            self._check(plan, self._setup.metric, own, samples)
         return Comparison(
             {
                 name: self.patch(

@@ -8,7 +8,7 @@ from typing import Any
 from circuitgraph.engines.choice import EngineGiven, choose_engine
 from circuitgraph.engines.engine import EngineChoice
 from circuitgraph.errors import Problems, RequestError
-from circuitgraph.plan import Source
+from circuitgraph.experiment.source import SourceGiven
 from circuitgraph.request import Mode, Through, Variant
 
 __all__ = ["Way", "ways_of"]
@@ -20,7 +20,7 @@ class Way:
 
     variant: Variant
     mode: Mode
-    source: Source
+    source: SourceGiven
     engine: EngineGiven
 
 
@@ -28,7 +28,7 @@ def ways_of(
     variants: Variant | Sequence[Variant] | None = None,
     mode: Mode = "set",
     modes: Mode | Sequence[Mode] | None = None,
-    sources: Source | Sequence[Source] | None = None,
+    sources: SourceGiven | Sequence[SourceGiven] | None = None,
     engines: EngineGiven | Sequence[EngineGiven] | None = None,
 ) -> dict[str, Way]:
     """Return every combination of what was asked for, by name.
