@@ -53,7 +53,7 @@ class Mean:
 
 
 class Given:
-    """Values of one's own.
+    """Values of one's own, to be patched in.
 
     Args:
         values: Each sender's value, broadcast to ``[prompt, pos, width]``; a head's is its ``z``
