@@ -40,10 +40,8 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.lens.additivity import check_additive
 from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
-from circuitgraph.plan import Plan, Source
-from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
 from circuitgraph.plan import Plan
-from circuitgraph.request import Mode, Request, Variant, as_request, positions_in
+from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
 from circuitgraph.schedule import Schedule
 
 __all__ = ["Experiment"]
