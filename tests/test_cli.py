@@ -466,3 +466,17 @@ def test_as_a_module():
     command = [sys.executable, "-m", "circuitgraph", "--version"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.startswith("circuitgraph ")
+
+
+def test_engines_that_estimate_are_values() -> None:
+    from circuitgraph.cli.options import EstimatorName, RulesName
+    from circuitgraph.cli.patch import read_engine
+    from circuitgraph.errors import RequestError
+
+    assert read_engine(EstimatorName.EAP_IG, 7, RulesName.GIM) == cg.EAPIG(7, rules="gim")
+    assert read_engine(EstimatorName.EAP, 7, None) == cg.EAP()
+    path = read_engine(EstimatorName.EAP_IG_ACTIVATIONS, 2, None)
+    assert path == cg.EAPIG(2, path="activations")
+    assert read_engine(EstimatorName.FAST, 7, None) == "fast"
+    with pytest.raises(RequestError, match="estimate with --engine eap or eap-ig"):
+        read_engine(EstimatorName.FAST, 7, RulesName.GIM)

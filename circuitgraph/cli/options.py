@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Answering",
     "Backend",
     "BackendName",
     "Baselines",
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "EngineName",
     "Engines",
+    "EstimatorName",
     "MaybeOut",
     "MaybePrompts",
     "Mode",
@@ -24,9 +26,12 @@ __all__ = [
     "Modes",
     "Prompts",
     "RequestText",
+    "Rules",
+    "RulesName",
     "Seed",
     "SourceName",
     "Sources",
+    "Steps",
     "TaskName",
     "Top",
     "VariantText",
@@ -54,6 +59,24 @@ class EngineName(StrEnum):
 
     FAST = "fast"
     REFERENCE = "reference"
+
+
+class EstimatorName(StrEnum):
+    """What answers a request: an engine that measures, or one that estimates."""
+
+    FAST = "fast"
+    REFERENCE = "reference"
+    EAP = "eap"
+    CLEAN_CORRUPT = "clean-corrupt"
+    EAP_IG = "eap-ig"
+    EAP_IG_ACTIVATIONS = "eap-ig-activations"
+
+
+class RulesName(StrEnum):
+    """How gradients of an estimate pass the model."""
+
+    RELP = "relp"
+    GIM = "gim"
 
 
 class SourceName(StrEnum):
@@ -124,6 +147,20 @@ Mode = Annotated[ModeName, typer.Option(help="What patching several receivers me
 Engine = Annotated[
     EngineName,
     typer.Option(help="What runs it; reference goes hook by hook, slow and obvious."),
+]
+Answering = Annotated[
+    EstimatorName,
+    typer.Option(
+        "--engine",
+        help="What answers: fast and reference measure, the others estimate with gradients.",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option("--steps", metavar="N", min=1, help="Runs of eap-ig, from corrupt to clean.")
+]
+Rules = Annotated[
+    RulesName | None,
+    typer.Option("--rules", help="How gradients of an estimate pass norms and activations."),
 ]
 Variants = Annotated[
     list[str] | None,
