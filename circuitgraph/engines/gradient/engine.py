@@ -20,6 +20,7 @@ from circuitgraph.engines.gradient.runs import mean_gradients
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import Problems, UnsupportedError
 from circuitgraph.plan import Plan
+from circuitgraph.request import EdgeSets
 
 __all__ = ["GradientEngine"]
 
@@ -129,7 +130,15 @@ class GradientEngine:
         """
         problems = Problems()
         problems.add(check_gradient(self.setup, self.estimator))
-        problems.add(check_mode(plan))
+        if isinstance(plan.request, EdgeSets):
+            problems.add(
+                UnsupportedError(
+                    "sets of edges are whole circuits, far from clean: a gradient there says "
+                    "nothing of them; take engine='fast'"
+                )
+            )
+        else:
+            problems.add(check_mode(plan))
         problems.raise_if_any(f"cannot estimate {plan.title!r}")
         return self
 
