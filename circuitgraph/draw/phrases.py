@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from circuitgraph.draw.reach import reached
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Node, Port
 from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
+from circuitgraph.plan.reach import reached
 from circuitgraph.plan.table import at_text
 
 __all__ = ["listed", "recording_words", "run_words", "some", "source_words", "span"]

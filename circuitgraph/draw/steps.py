@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 from circuitgraph.draw.looks import LOOKS, Look
 from circuitgraph.draw.phrases import recording_words, run_words, source_words
-from circuitgraph.draw.reach import reached
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import Head, Logits, Node, Port
 from circuitgraph.plan import Cell, FromRun, FromSource, Plan, Run
-from circuitgraph.schedule.passes import last_point
+from circuitgraph.plan.reach import last_point, reached
 
 __all__ = ["Board", "Spot", "boards_of", "differing", "find_cell", "with_differences"]
 

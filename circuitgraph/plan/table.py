@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Node
 from circuitgraph.plan.ops import PatchPort, PatchWrite, ReplaceSenders, Run
+from circuitgraph.plan.reach import reached
 from circuitgraph.request import EachPosition, Positions
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def plan_table(plan: "Plan") -> str:
     table.add_row("", "record", "-", "-", "all (clean prompt)", "every write and port")
     table.add_row("", "record", "-", "-", f"all ({plan.source} prompt)", "every write")
     for number, run in enumerate(cell.runs, start=1):
-        live = [node for node in run.recomputed(plan.graph.nodes) if _reached(plan, run, node)]
+        live: list[Node] = [*reached(plan.graph, run), *run.recorded_writes]
+        live += [Logits()] * run.reads_logits
         kept = [str(port) for port in run.recorded_ports]
         kept += [f"write of {node}" for node in run.recorded_writes]
         kept += ["metric"] * run.reads_logits
@@ -160,19 +162,3 @@ def plan_table(plan: "Plan") -> str:
     file = console.file
     assert isinstance(file, StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip().splitlines())
-
-
-def _reached(plan: "Plan", run: Run, node: Node) -> bool:
-    """Return whether a recomputed node can differ from clean and matters to what the run keeps."""
-    graph = plan.graph
-    if isinstance(node, Embed) or (isinstance(node, Logits) and not run.reads_logits):
-        return False
-    starts = [graph.writes_at(op.node) for op in run.patched]
-    starts += [graph.reads_at(op.port) for op in run.ports]
-    ends = [graph.reads_at(port) for port in run.recorded_ports]
-    ends += [graph.writes_at(writer) for writer in run.recorded_writes]
-    if run.reads_logits:
-        ends.append(graph.reads_at(Logits().port))
-    reads = graph.reads_at(graph.ports_of(node)[0])
-    writes = reads if isinstance(node, Logits) else graph.writes_at(node)
-    return bool(starts and ends) and reads >= min(starts) and writes <= max(ends)

@@ -2,7 +2,6 @@
 
 from circuitgraph.schedule.passes.layers import (
     first_point,
-    last_point,
     replay_frozen,
     trim_layers,
 )
@@ -11,7 +10,6 @@ from circuitgraph.schedule.passes.sharing import share_runs
 
 __all__ = [
     "first_point",
-    "last_point",
     "replay_frozen",
     "share_runs",
     "trim_layers",

@@ -6,9 +6,10 @@ from functools import cache
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Head, Logits, Writer
 from circuitgraph.plan import Run
+from circuitgraph.plan.reach import last_point
 from circuitgraph.schedule.schedule import Job, Schedule, with_jobs
 
-__all__ = ["first_point", "last_point", "replay_frozen", "trim_layers"]
+__all__ = ["first_point", "replay_frozen", "trim_layers"]
 
 Live = tuple[frozenset[int], frozenset[int]]
 """Layers whose attention, and layers whose MLP, have to be run."""
@@ -56,15 +57,6 @@ def first_point(graph: ModelGraph, run: Run) -> int:
     points = [graph.writes_at(op.node) for op in run.patched]
     points += [graph.reads_at(op.port) for op in run.ports]
     return min(points, default=graph.reads_at(Logits().port))
-
-
-def last_point(graph: ModelGraph, run: Run) -> int:
-    """Return the last point of the residual stream that a run needs."""
-    points = [graph.reads_at(port) for port in run.recorded_ports]
-    points += [graph.writes_at(node) for node in run.recorded_writes]
-    if run.reads_logits:
-        points.append(graph.reads_at(Logits().port))
-    return max(points, default=0)
 
 
 def replay_frozen(schedule: Schedule) -> Schedule:

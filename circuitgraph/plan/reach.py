@@ -1,11 +1,13 @@
-"""Which nodes the changes of a run reach: those that may differ from clean and that matter."""
+"""Which nodes a run reaches: those that can differ from clean there and that matter to it.
+
+The one owner of that rule; tables, pictures and schedules ask it.
+"""
 
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Embed, Logits, Writer
-from circuitgraph.plan import Run
-from circuitgraph.schedule.passes import last_point
+from circuitgraph.plan.ops import Run
 
-__all__ = ["first_change", "reached"]
+__all__ = ["first_change", "last_point", "reached"]
 
 
 def first_change(graph: ModelGraph, run: Run) -> int:
@@ -16,6 +18,15 @@ def first_change(graph: ModelGraph, run: Run) -> int:
     writers = [op.node for op in run.patched] + [op.port.node for op in run.ports]
     points = [graph.writes_at(node) for node in writers if not isinstance(node, Logits)]
     return min(points, default=graph.reads_at(Logits().port))
+
+
+def last_point(graph: ModelGraph, run: Run) -> int:
+    """Return the last point of the residual stream that a run needs."""
+    points = [graph.reads_at(port) for port in run.recorded_ports]
+    points += [graph.writes_at(node) for node in run.recorded_writes]
+    if run.reads_logits:
+        points.append(graph.reads_at(Logits().port))
+    return max(points, default=0)
 
 
 def reached(graph: ModelGraph, run: Run) -> tuple[Writer, ...]:
