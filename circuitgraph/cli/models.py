@@ -63,10 +63,10 @@ def models(
 ) -> None:
     """List the models worth naming, and whether each can be loaded here and now.
 
-    They are suggestions: any model of the Hugging Face hub that TransformerLens can wrap, and any
-    folder that save_pretrained wrote, will do. With --check, put one of them to the checks that
-    every family of models is tested with, on random prompts: about half a minute for
-    smollm2-135m on two free cores.
+    They are suggestions: any model of the Hugging Face hub that TransformerLens can wrap or that
+    --backend huggingface finds its way in, and any folder that save_pretrained wrote, will do. With
+    --check, put one of them to the checks that every family of models is tested with, on random
+    prompts: about half a minute for smollm2-135m on two free cores.
     """
     if check is None:
         if only:

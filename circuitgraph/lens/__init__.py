@@ -1,7 +1,10 @@
 """The only room that knows models and the modules under them.
 
-How a run is recorded (`record`), how one block, one attention or the final readout is run by itself
-with parts of it replaced (`blocks`, `calls`, `modules`), and what is special about a model, found
-by trying (`traits`). Where a `TransformerBridge` keeps its parts is said in `bridge`. It knows
-nothing of requests or sweeps.
+`backend` is the face that engines see, and picks the back end of a model. A back end finds the
+parts of a model (`parts`), in a `TransformerBridge` (`bridge`) or in a plain Hugging Face model
+(`huggingface`); everything else is written once on those parts: how a run is recorded (`record`) or
+cut into segments for gradients (`segments`, `rules`, `norms`), how one block, one attention or the
+final readout is run by itself with parts of it replaced (`blocks`, `calls`, `modules`), where
+activations are read (`sites`), and what is special about a model, found by trying (`traits`,
+`axes`, `additivity`). It knows nothing of requests or sweeps.
 """

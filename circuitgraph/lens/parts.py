@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["BlockParts", "ModelParts", "Projection", "Wrapped"]
+__all__ = ["BlockParts", "ModelParts", "Projection", "Wrapped", "is_conv1d", "weight_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
