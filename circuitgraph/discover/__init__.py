@@ -11,6 +11,7 @@ from circuitgraph.circuit.cutting import cut
 from circuitgraph.discover.acdc import acdc
 from circuitgraph.discover.backward import backward
 from circuitgraph.discover.resampling import Stability, stability
+from circuitgraph.discover.screen import Screening, screen
 from circuitgraph.discover.search import Search
 
-__all__ = ["Search", "Stability", "acdc", "backward", "cut", "stability"]
+__all__ = ["Screening", "Search", "Stability", "acdc", "backward", "cut", "screen", "stability"]

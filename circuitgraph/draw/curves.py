@@ -23,7 +23,11 @@ _MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down"
 
 
 def plot_curves(
-    curves: Mapping[str, Curve], *, title: str = "Faithfulness against size", bands: bool = True
+    curves: Mapping[str, Curve],
+    *,
+    title: str = "Faithfulness against size",
+    bands: bool = True,
+    points: pd.DataFrame | None = None,
 ) -> "alt.LayerChart":
     """Return a chart of f over the share of edges kept, on a logarithmic axis.
 
@@ -34,6 +38,8 @@ def plot_curves(
         curves: Curves by the name each is to have; eight at most. Sizes of no edges are left out.
         title: The title.
         bands: Whether to draw the intervals.
+        points: Single circuits to draw beside the curves: columns ``name``, ``edges``,
+            ``faithfulness``, ``low`` and ``high``.
 
     Raises:
         CircuitError: No curve, or more than can be told apart.
@@ -68,7 +74,7 @@ def plot_curves(
     if bands and table["low"].notna().all():
         layers.append(
             base.mark_area(opacity=0.15).encode(
-                x=x, y=alt.Y("low:Q", title=""), y2="high", color=color
+                x=x, y=alt.Y("low:Q", title="faithfulness f"), y2="high", color=color
             )
         )
     layers.append(base.mark_line().encode(x=x, y=y, color=color, strokeDash=dash))
@@ -78,6 +84,8 @@ def plot_curves(
         )
     )
     about = next(iter(curves.values())).about
+    if points is not None:
+        layers += _points(points, int(about["n_edges"]))
     said = (
         f"{about['metric']}, {about['n_prompts']} prompts, {about['n_edges']:,} edges; "
         "1: the model, 0: nothing in the circuit; bands: intervals over prompts"
@@ -93,6 +101,19 @@ def plot_curves(
         .configure_view(stroke=None)
     )
     return chart
+
+
+def _points(points: pd.DataFrame, n_edges: int) -> "list[alt.Chart]":
+    """Return single circuits: a mark, its interval and its name."""
+    import altair as alt
+
+    base = alt.Chart(points.assign(kept=100 * points["edges"] / n_edges))
+    x, y = alt.X("kept:Q"), alt.Y("faithfulness:Q")
+    return [
+        base.mark_rule(color=INK).encode(x=x, y="low:Q", y2="high:Q"),
+        base.mark_point(shape="diamond", size=90, filled=True, color=INK).encode(x=x, y=y),
+        base.mark_text(align="left", dx=8, dy=-8, color=INK).encode(x=x, y=y, text="name:N"),
+    ]
 
 
 def curve_svg(curves: Mapping[str, Curve], **options: object) -> str:

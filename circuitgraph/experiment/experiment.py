@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitgraph.compiler import compile as compile_request
@@ -17,6 +18,7 @@ from circuitgraph.engines.engine import Engine, EngineChoice, EngineOptions
 from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import MetricError, Problems, RequestError
+from circuitgraph.experiment.choosing import plan_of_cells
 from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.grid import measured_grid, metrics_apart
 from circuitgraph.experiment.judging import Judging
@@ -318,6 +320,7 @@ class Experiment(Judging):
         values: Mapping[Writer, Tensor] | None = None,
         dataset: Int[Tensor, "sample pos"] | None = None,
         metrics: Mapping[str, Any] | None = None,
+        only: NDArray[np.bool_] | None = None,
     ) -> Effects:
         """Patch a request and measure.
 
@@ -338,6 +341,8 @@ class Experiment(Judging):
                 by default the corrupt prompts, without theirs.
             metrics: What to measure in place of the experiment's own metric, by name: any that an
                 experiment takes, of logits and of activations, all on the same runs.
+            only: Which cells of a sweep to run, truth values over its dimensions, such as
+                ``abs(estimates.normalized()) > 0.1``; the others are NaN.
 
         Returns:
             The metric of every patched run per prompt, with clean and corrupt beside it. An effect
@@ -359,6 +364,8 @@ class Experiment(Judging):
         choice = choose_engine(engine)
         source, values, dataset = source_parts(source, values, dataset)
         plan = self.plan(request, variant, mode, source=source)
+        if only is not None:
+            plan = plan_of_cells(plan, only)
         readout, in_corrupt = self._setup.metric, self._setup.corrupt_metric
         if metrics is not None:
             readout, in_corrupt = self._named(metrics, f"cannot measure {plan.title!r}")
