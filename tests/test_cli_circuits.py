@@ -60,7 +60,7 @@ def test_scores_are_cut_and_judged(tmp_path):
 
 def test_a_search_keeps_its_steps_and_judging_goes_on_with_other_prompts(tmp_path):
     out = tmp_path / "found"
-    words = ("--model", "mine", "--by", "eap-ig", "--edges", 60, "--acdc", 0.05)
+    words = ("--model", "mine", "--by", "eap-ig", "--edges", 60, "--acdc", 0.002)
     printed = said("discover", *words, "--baselines", 0, "--out", out)
     assert "Search by acdc" in printed
     steps = pd.read_csv(out / "steps.csv")
