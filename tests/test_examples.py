@@ -35,9 +35,9 @@ def test_reads_like_a_page(path):
     assert "# %% [markdown]" in text
 
 
-def few_prompts(tokenizer, n, seed, most=FEW):
+def few_prompts(tokenizer, n, seed, most=FEW, **options):
     """The task that an example asks for, cut short."""
-    return ioi(tokenizer, n=min(n, most), seed=seed)
+    return ioi(tokenizer, n=min(n, most), seed=seed, **options)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
