@@ -17,6 +17,7 @@ from circuitgraph.compiler import compile as compile_request
 from circuitgraph.engines.choice import choose_engine
 from circuitgraph.engines.engine import EngineOptions
 from circuitgraph.engines.fast import FastEngine
+from circuitgraph.engines.gradient.edges import every_edge
 from circuitgraph.engines.gradient.engine import GradientEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import PositionTable, Setup
@@ -490,3 +491,14 @@ def test_a_rule_that_finds_nothing_to_change_raises(rules: Any) -> None:
     setup = setup_of(family.bridge())
     with pytest.raises(UnsupportedError, match="MLP of layer 0 has no activation that can be seen"):
         setup.backend.rule(rules, setup.clean[:1])
+
+
+@pytest.mark.parametrize("model", ["gpt2", "llama", "neox"])
+def test_every_edge_at_once_equals_the_plan(model: str) -> None:
+    """In any slices of tokens."""
+    exp = experiment(model)
+    plan = changes(exp.patch(ALL, "single-pass", engine=cg.EAPIG(steps=2)))
+    state = FastEngine(exp._setup).state
+    for at_once in (2**27, 500):
+        found = every_edge(state, cg.EAPIG(steps=2), at_once)[0].movedim(0, 2).numpy()
+        np.testing.assert_allclose(found, plan, rtol=1e-5, atol=1e-6)
