@@ -11,7 +11,7 @@ import circuitgraph as cg
 from circuitgraph.tasks import ioi
 
 FEW = 4
-FEWER = {"ioi_circuit": 2}
+FEWER = {"ioi_circuit": 2, "arena_path_patching": 2}
 """Of an example with several large sweeps."""
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 EDGES = {
