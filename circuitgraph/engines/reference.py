@@ -128,6 +128,8 @@ class ReferenceEngine:
         if metric.read is None:
             return logits
         at = logits[torch.arange(len(logits), device=logits.device), metric.read]
+        # Measured in float32 at least, as in the fast engine: half precision would round twice.
+        at = at.to(torch.promote_types(at.dtype, torch.float32))
         return at if metric.tokens is None else at.gather(-1, metric.tokens)
 
     # -- recordings -----------------------------------------------------------------------------

@@ -5,15 +5,14 @@ numbers) were recorded for all positions of every prompt. Here they are cut to t
 that are run, and repeated for a stack of rows.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from circuitgraph.lens.axes import Axes
+from circuitgraph.lens.cache import FixedKeys
 from circuitgraph.lens.record import BlockCall
 
 __all__ = ["CannotSlice", "FixedKeys", "adapt_call", "with_keys"]
@@ -23,30 +22,6 @@ Queries = slice | Int[Tensor, "prompt query"] | None
 
 class CannotSlice(Exception):  # noqa: N818  # no error: the engine runs all positions then
     """A block has an argument that we do not know how to cut to some positions."""
-
-
-class FixedKeys:
-    """A stand-in for a key-value cache, through which the attention gets its keys and values.
-
-    Args:
-        update: Gets the keys and values of the positions that are run,
-            ``[row*prompt kv_head query d_head]``, and returns those to attend to.
-    """
-
-    is_compileable = False
-    is_sliding = (False,)
-
-    def __init__(self, update: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-        """Answer every update through ``update``."""
-        self._update = update
-
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return the keys and values to attend to."""
-        return self._update(keys, values)
-
-    def get_seq_length(self, *_: Any, **__: Any) -> int:
-        """Return 0: positions come from the recorded arguments, not from the cache."""
-        return 0
 
 
 _CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
@@ -96,7 +71,7 @@ def with_keys(call: BlockCall, keys: FixedKeys) -> BlockCall:
     name = next((name for name in _CACHE_NAMES if name in call.kwargs), None)
     if name is not None:
         return replace(call, kwargs={**call.kwargs, name: keys})
-    if call.args and call.args[0] is None:
+    if call.args and (call.args[0] is None or isinstance(call.args[0], FixedKeys)):
         return replace(call, args=(keys, *call.args[1:]))
     raise CannotSlice("the block takes no key-value cache")
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.lens.axes import Axes, argument_axes, check_axes, tensors_in
+from circuitgraph.lens.cache import FixedKeys
 from circuitgraph.lens.modules import first_tensor
 from circuitgraph.lens.parts import BlockParts, ModelParts, Projection
 
@@ -297,11 +298,25 @@ def _take_keys(recording: Recording) -> None:
             )
             if isinstance(keys, Tensor) and keys.ndim == 4 and keys.shape[2] == n_pos:
                 layer.keys, layer.values = keys, values
+        instead = _casting(layer, cache)
         layer.call = replace(
             layer.call,
-            args=tuple(None if is_cache(value) else value for value in layer.call.args),
-            kwargs={n: None if is_cache(v) else v for n, v in layer.call.kwargs.items()},
+            args=tuple(instead if is_cache(value) else value for value in layer.call.args),
+            kwargs={n: instead if is_cache(v) else v for n, v in layer.call.kwargs.items()},
         )
+
+
+def _casting(layer: LayerRecord, cache: Any) -> FixedKeys | None:
+    """Return what stands in for a cache when the block is replayed; None where it does nothing.
+
+    A cache holds keys and values in one type. Where keys are rotated in a wider one than the
+    weights have (OLMo 2), it widens the values, and attention does not run without it.
+    """
+    keys, values = layer.keys, layer.values
+    if cache is None or keys is None or values is None or keys.dtype == layer.resid.dtype:
+        return None
+    wide = values.dtype
+    return FixedKeys(lambda k, v: (k, v.to(wide)))
 
 
 def _share_equal_rows(recording: Recording, axes: Sequence[Mapping[str, Axes]]) -> None:

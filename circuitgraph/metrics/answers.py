@@ -149,7 +149,9 @@ class Rank(_Answered):
 
     def measure(self, logits: Tensor, clean: Tensor | None = None) -> Tensor:
         """Return how many tokens have a larger logit."""
-        return (logits > self._pick(logits)[..., None]).sum(dim=-1).to(logits.dtype)
+        above = (logits > self._pick(logits)[..., None]).sum(dim=-1)
+        # Half precision cannot count to a vocabulary's size.
+        return above.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass(frozen=True, eq=False)
