@@ -28,6 +28,7 @@ from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
     PromptsGiven,
+    autocast_problem,
     find_backend,
     position_table,
     prompts_fingerprint,
@@ -507,6 +508,9 @@ class Experiment(Judging):
         self, plan: Plan, choice: EngineChoice, prepared: Engine, names: tuple[str, ...] | None
     ) -> Effects:
         """Run a plan and return its effects; ``names`` are those of its metrics, where several."""
+        problems = Problems()
+        problems.add(autocast_problem(self._setup.clean.device))
+        problems.raise_if_any(f"cannot patch {plan.title!r}")
         engine = prepared.answering(plan)
         with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
             grid = measured_grid(engine, plan, advance)

@@ -10,12 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuitgraph.engines.setup import PositionTable, Setup
-from circuitgraph.errors import ModelError, Problems, PromptError
+from circuitgraph.errors import ModelError, Problems, PromptError, UnsupportedError
 from circuitgraph.lens.backend import Backend, backend_of
 from circuitgraph.request.sites import POSITION_NAME
 
 __all__ = [
     "PromptPair",
+    "autocast_problem",
     "find_backend",
     "is_plain",
     "position_table",
@@ -54,7 +55,22 @@ def find_backend(model: Any, problems: Problems, tokenizer: Any = None) -> Backe
         return None
     for problem in backend.problems():
         problems.add(problem)
+    problems.add(autocast_problem(backend.limits.device))
     return backend
+
+
+def autocast_problem(device: torch.device) -> UnsupportedError | None:
+    """Return what is wrong inside of ``torch.autocast``, or None outside of it.
+
+    A replayed part meets other types there than it met in the model, and is rounded otherwise.
+    """
+    if not torch.is_autocast_enabled(device.type):
+        return None
+    return UnsupportedError(
+        "torch.autocast is on: parts of the model that run by themselves would be rounded "
+        "otherwise than in the whole model; leave it, or load the model in the type that you want, such as "
+        "cg.load_model(name, dtype=torch.bfloat16)"
+    )
 
 
 def read_prompts(

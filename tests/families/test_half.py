@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from circuitgraph.errors import UnsupportedError
 from circuitgraph.experiment import Experiment
 from circuitgraph.metrics import LogitDiff, Rank
 from tests.families.registry import FAMILIES, Family
@@ -96,3 +97,16 @@ def test_ranks_are_whole_numbers_beyond_what_bfloat16_counts(engine: str) -> Non
     assert above.max() > 1000
     assert (found["patched"].to_numpy() == above).all()
     assert (found["clean"].to_numpy() == above).all()
+
+
+def test_autocast_is_refused_by_both_engines_before_any_pass() -> None:
+    (family,) = (family for family in FAMILIES if family.name == "GPT-2")
+    model, (clean, corrupt) = replace(family, dtype=torch.float32).new_bridge(), prompts()
+    metric = LogitDiff([3] * 3, [5] * 3, position=[6] * 3)
+    exp = Experiment(model, clean, corrupt, metric, progress=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        for engine in ("fast", "reference"):
+            with pytest.raises(UnsupportedError, match="torch.autocast is on"):
+                exp.patch("0.1 -> logits", engine=engine)
+        with pytest.raises(UnsupportedError, match="torch.autocast is on"):
+            Experiment(model, clean, corrupt, metric)
