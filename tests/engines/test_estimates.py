@@ -332,7 +332,7 @@ def test_other_sources(source: Any) -> None:
 def test_several_metrics_and_the_paper_s_activations() -> None:
     exp = experiment("gpt2")
     metrics = {"answer": cg.LogitDiff([1, 2, 3], [8, 9, 10]), "prob": cg.LogProb([1, 2, 3])}
-    found = exp.patch_metrics("head -> 2.1.v => logits", metrics, engine=cg.EAP())
+    found = exp.patch("head -> 2.1.v => logits", metrics=metrics, engine=cg.EAP())
     alone = exp.patch("head -> 2.1.v => logits", engine=cg.EAP())
     np.testing.assert_allclose(changes(found["answer"]), changes(alone), atol=1e-9)
     assert np.nanmax(np.abs(changes(found["prob"]) - changes(alone))) > 1e-3
