@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import benchmarks.acdc
 import benchmarks.circuits
 import benchmarks.direct_path
 import benchmarks.edges
@@ -106,3 +107,8 @@ def test_circuits_are_what_they_must_be_at_both_ends(run: Any) -> None:
     assert len(apart) == 2
     assert max(apart) < 1e-4
     assert printed.count("bare passes\n") == 6
+
+
+def test_acdc_is_the_plain_loop(run: Any) -> None:
+    asked = ("--prompts=2", "--positions=6", "--threshold=0.2", "--start=40", "--plain=6")
+    assert "plain loop" in run(benchmarks.acdc, *asked)
