@@ -59,6 +59,18 @@ def test_a_circuit_alone_and_its_complement(pair):
     assert low < found.faithfulness < high
 
 
+@pytest.mark.parametrize("build", [tiny_gpt2, tiny_qwen2])
+def test_prompts_that_begin_alike_are_run_from_where_they_differ(build):
+    tiny = build()
+    clean, corrupt = tiny.tokens(3, 6, seed=1), tiny.tokens(3, 6, seed=2)
+    corrupt[:, :2] = clean[:, :2]
+    exp = cg.Experiment(tiny.bridge, clean, corrupt, last_difference)
+    for n_edges in (12, exp.graph.n_edges - 7):
+        edges = some_edges(exp, n_edges)
+        found = exp.evaluate(Circuit.from_edges(exp.graph, edges), baselines=0)
+        assert found.values == pytest.approx(judged(tiny, exp, edges), abs=1e-9)
+
+
 def test_everything_is_clean_and_one_edge_too_few_is_not(pair):
     _, exp = pair
     whole = Circuit.from_edges(exp.graph, list(exp.graph.edges()))

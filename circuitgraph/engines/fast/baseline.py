@@ -71,7 +71,8 @@ class Baseline:
         if self.source == "corrupt":
             z = self.state.corrupt.layers[layer].z
             assert z is not None
-            return z[:, self.start :]
+            # GPT-2's projections view what they are given, so it must lie in one piece.
+            return z[:, self.start :].contiguous()
         return self._z[layer]
 
     @cached_property
