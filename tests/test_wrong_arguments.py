@@ -27,7 +27,7 @@ def test_thresholds_are_finite_numbers(threshold: Any) -> None:
 
 @pytest.mark.parametrize("top", [1.5, "3", float("nan"), True])
 def test_how_many_edges_are_kept(top: Any) -> None:
-    with pytest.raises(CircuitError, match="top must be a whole number, got"):
+    with pytest.raises(CircuitError, match="top must be a whole number of at least 0, got"):
         cg.Circuit.from_effects(EFFECTS, top=top, shape=SHAPE)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 
+from circuitgraph.arguments import collection, instance, mapping, number, whole, word
 from circuitgraph.circuit.attrs import PROVENANCE, frozen_attrs, plain_attrs
 from circuitgraph.circuit.choosing import by_strength, joined_groups, weighted
 from circuitgraph.circuit.display import as_text, summary
@@ -29,7 +30,7 @@ from circuitgraph.circuit.reading import (
 from circuitgraph.circuit.weights import Weight
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape
-from circuitgraph.nodes import Edge, Embed, Logits, Node
+from circuitgraph.nodes import MLP, Edge, Embed, Head, Logits, Node
 
 if TYPE_CHECKING:
     from circuitgraph.draw import Drawing
@@ -81,11 +82,14 @@ class Circuit:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        graph = ModelGraph(self.shape)
-        members = frozenset(self.members)
-        known = MappingProxyType(dict(self.known))
+        how = "cg.ModelShape(12, 12)"
+        graph = ModelGraph(instance("shape", self.shape, ModelShape, how, CircuitError))
+        members = frozenset(
+            read_edge(edge) for edge in collection("members", self.members, "edges", CircuitError)
+        )
+        known = MappingProxyType(mapping("known", self.known, "edges to weights", CircuitError))
         check_edges(graph, known, members)
-        groups = {name: frozenset(nodes) for name, nodes in self.groups.items()}
+        groups = read_groups(self.groups)
         check_groups(graph, groups)
         object.__setattr__(self, "known", known)
         object.__setattr__(self, "members", members)
@@ -123,7 +127,8 @@ class Circuit:
         """
         shape = model.shape if isinstance(model, ModelGraph) else model
         known = read_edges(edges)
-        return cls(shape, known, frozenset(known), read_groups(groups or {}), attrs or {})
+        named = read_groups({} if groups is None else groups)
+        return cls(shape, known, frozenset(known), named, {} if attrs is None else attrs)
 
     @classmethod
     def from_effects(
@@ -288,8 +293,10 @@ class Circuit:
                 return read_edge(thing) in self.members
             case str():
                 return read_node(thing) in self.nodes
-            case _:
+            case Embed() | Head() | MLP() | Logits():
                 return thing in self.nodes
+            case _:
+                raise CircuitError(f"a circuit holds edges and nodes, not {thing!r}")
 
     def __iter__(self) -> Iterator[Edge]:
         return iter(self.edges)
@@ -341,7 +348,7 @@ class Circuit:
 
     def restrict(self, nodes: Iterable[Node | str]) -> "Circuit":
         """Return the circuit with only the edges between these nodes."""
-        kept = {read_node(node) for node in nodes}
+        kept = {read_node(node) for node in collection("nodes", nodes, "nodes", CircuitError)}
         return self._keep(lambda edge: edge.sender in kept and edge.receiver.node in kept)
 
     def threshold(self, smallest: float, among: Among = "circuit") -> "Circuit":
@@ -354,6 +361,7 @@ class Circuit:
         Raises:
             CircuitError: Some of these edges have no weight.
         """
+        smallest = number("threshold: smallest", smallest, CircuitError)
         choice = weighted(self.known, self._choice(among), "threshold")
         return self._with_members(
             frozenset(edge for edge in choice if self.known[edge].size >= smallest)
@@ -371,8 +379,7 @@ class Circuit:
         Raises:
             CircuitError: Some of these edges have no weight.
         """
-        if n < 0:
-            raise CircuitError(f"top: n must be 0 or more, got {n}")
+        n = whole("top: n", n, CircuitError, 0)
         choice = weighted(self.known, self._choice(among), "top")
         return self._with_members(frozenset(by_strength(self.known, choice)[:n]))
 
@@ -440,8 +447,7 @@ class Circuit:
         return self.known[wanted]
 
     def _choice(self, among: Among) -> Iterable[Edge]:
-        if among not in ("circuit", "known"):
-            raise CircuitError(f"among must be 'circuit' or 'known', got {among!r}")
+        word("among", among, Among, CircuitError)
         return self.members if among == "circuit" else self.known
 
     def _keep(self, wanted: Callable[[Edge], bool]) -> "Circuit":
@@ -459,4 +465,5 @@ class Circuit:
         return {**self.attrs, "mib": {key: mib[key] for key in mib if key != "nodes"}}
 
     def _check_same_shape(self, other: "Circuit") -> None:
+        instance("the other circuit", other, Circuit, "see Circuit.from_edges", CircuitError)
         check_same_shape(self.shape, other.shape)

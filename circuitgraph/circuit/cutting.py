@@ -122,7 +122,7 @@ def check_cut(n_edges: object, how: object, sign: object) -> None:
     if isinstance(n_edges, bool) or not isinstance(n_edges, int | np.integer) or n_edges < 0:
         problems.add(CircuitError(f"n_edges must be a whole number of 0 or more, got {n_edges!r}"))
     for name, value, allowed in (("how", how, How), ("sign", sign, Sign)):
-        if value not in get_args(allowed):
+        if not isinstance(value, str) or value not in get_args(allowed):
             choices = ", ".join(map(repr, get_args(allowed)))
             problems.add(CircuitError(f"{name} must be one of {choices}, got {value!r}"))
     problems.raise_if_any("cannot cut")

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import flag, instance, number, whole
 from circuitgraph.circuit.attrs import PROVENANCE
 from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.circuit.storage import read_shape
@@ -66,14 +67,11 @@ def circuit_from_effects(
 
     See `Circuit.from_effects`.
     """
-    if top is not None and (isinstance(top, bool) or not isinstance(top, int | np.integer)):
-        raise CircuitError(f"top must be a whole number, got {top!r}")
-    if top is not None and top < 0:
-        raise CircuitError(f"top must be 0 or more, got {top}")
-    if threshold is not None and not (
-        isinstance(threshold, int | float | np.number) and np.isfinite(threshold)
-    ):
-        raise CircuitError(f"threshold must be a finite number, got {threshold!r}")
+    if top is not None:
+        top = whole("top", top, CircuitError, 0)
+    if threshold is not None:
+        threshold = number("threshold", threshold, CircuitError)
+    flag("significant_only", significant_only, CircuitError)
     graph, cells = cells_of_edges(effects, shape)
     flat = effects.normalized().to_numpy().ravel()
     chosen = set(cells)
@@ -109,12 +107,15 @@ def cells_of_edges(
     Raises:
         CircuitError: Effects of several metrics, of no single edges, or without shape or request.
     """
+    instance("effects", effects, Effects, "as Experiment.patch returns", CircuitError)
     if "metric" in effects.dims:
         names = ", ".join(map(str, effects.data["metric"].to_numpy().tolist()))
         raise CircuitError(
             f"these effects are of several metrics ({names}): choose one, effects.sel(metric=...)"
         )
-    graph = ModelGraph(shape or _shape(effects))
+    if shape is not None:
+        instance("shape", shape, ModelShape, "cg.ModelShape(12, 12)", CircuitError)
+    graph = ModelGraph(_shape(effects) if shape is None else shape)
     request = _request(effects)
     values = effects.normalized()
     cells = _strongest_cells(edges_of_cells(graph, request, values), values.to_numpy().ravel())

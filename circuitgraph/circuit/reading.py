@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from circuitgraph.arguments import collection, mapping
 from circuitgraph.circuit.weights import Weight, as_weight
 from circuitgraph.errors import CircuitError, NodeError, Problems
 from circuitgraph.graph import ModelGraph, ModelShape
@@ -93,7 +94,10 @@ def read_edges(
     if isinstance(given, str | Edge):
         given = [given]
     pairs: Iterable[tuple[Edge | str, object]]
-    pairs = given.items() if isinstance(given, Mapping) else ((edge, None) for edge in given)
+    if isinstance(given, Mapping):
+        pairs = given.items()
+    else:
+        pairs = ((edge, None) for edge in collection("edges", given, "edges", CircuitError))
     problems = Problems()
     known: dict[Edge, Weight] = {}
     for name, value in pairs:
@@ -118,8 +122,9 @@ def read_groups(given: Mapping[str, Iterable[Node | str]]) -> dict[str, frozense
         {'negative': frozenset({Head(layer=10, head=7)})}
     """
     groups = {}
-    for name, nodes in given.items():
-        members = [nodes] if isinstance(nodes, str) else nodes
+    for name, nodes in mapping("groups", given, "names to nodes", CircuitError).items():
+        one = isinstance(nodes, str)
+        members = [nodes] if one else collection(f"group {name!r}", nodes, "nodes", CircuitError)
         groups[str(name)] = frozenset(read_node(node) for node in members)
     return groups
 
@@ -127,7 +132,12 @@ def read_groups(given: Mapping[str, Iterable[Node | str]]) -> dict[str, frozense
 def check_edges(graph: ModelGraph, known: Mapping[Edge, Weight], members: frozenset[Edge]) -> None:
     """Raise one `CircuitError` that lists every edge the graph does not have."""
     problems = Problems()
-    for edge in known:
+    for edge, weight in known.items():
+        if not isinstance(edge, Edge) or not isinstance(weight, Weight):
+            raise CircuitError(
+                f"known maps each Edge to a Weight, got {edge!r}: {weight!r}; "
+                "Circuit.from_edges takes texts and numbers"
+            )
         problem = (
             graph.problem(edge.sender)
             or graph.problem(edge.receiver)

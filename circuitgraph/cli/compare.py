@@ -57,16 +57,20 @@ def compare(
     Under mlps a direct path may pass through MLPs, which are recomputed; under single-pass it
     passes through nothing.
     """
-    from circuitgraph.experiment.source import source_parts
-    from circuitgraph.experiment.ways import ways_of
-
+    cg.parse(request)
     several: dict[str, Any] = {
         name: [given.value for given in values] if values else None
         for name, values in (("modes", mode), ("sources", source), ("engines", engine))
     }
     several["variants"] = [read_variant(name) for name in variant] if variant else None
+    graph = known_graph(model)
+    if graph is not None:
+        cg.compile(graph, request)  # what is wrong shows before torch is imported
+    from circuitgraph.experiment.source import source_parts
+    from circuitgraph.experiment.ways import ways_of
+
     ways = ways_of(**several)
-    if (graph := known_graph(model)) is not None:
+    if graph is not None:
         for way in ways.values():  # what is wrong shows before loading
             cg.compile(
                 graph, request, way.variant, mode=way.mode, source=source_parts(way.source).word

@@ -13,7 +13,16 @@ import typer
 
 from circuitgraph.cli.findings import feeding, in_words, joint, make_circuit, swept, writing
 from circuitgraph.cli.keeping import Folder
-from circuitgraph.cli.options import Device, Dtype, DtypeName, MaybePrompts, Model, Seed, TaskName
+from circuitgraph.cli.options import (
+    Device,
+    Dtype,
+    DtypeName,
+    MaybePrompts,
+    Model,
+    Seed,
+    TaskName,
+    named_folder,
+)
 from circuitgraph.cli.setting import Setting
 from circuitgraph.cli.telling import say, say_table, say_title, signed, step
 from circuitgraph.models import DEFAULT_MODEL
@@ -41,7 +50,14 @@ NOTES = (
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the results are written.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            parser=named_folder,
+            help="Where the results are written.",
+        ),
     ] = Path("demo-output"),
     prompts: MaybePrompts = None,
     seed: Seed = 1,

@@ -116,8 +116,9 @@ def discover(
     if acdc is not None and backward is not None:
         raise RequestError("give --acdc or --backward, not both")
     chosen = read_variant(variant)
+    cg.parse(request)  # what is wrong shows before loading
     if (graph := known_graph(model)) is not None:
-        cg.compile(graph, request, chosen)  # what is wrong shows before loading
+        cg.compile(graph, request, chosen)
     folder = Folder(out) if out is not None else None
     setting = Setting(model, task, prompts, seed, device, dtype)
     experiment, asked = setting.make()

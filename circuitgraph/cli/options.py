@@ -36,7 +36,15 @@ __all__ = [
     "Top",
     "VariantText",
     "Variants",
+    "named_folder",
 ]
+
+
+def named_folder(given: str) -> Path:
+    """Return a folder as a path; an empty text would mean the one that the shell stands in."""
+    if not given.strip():
+        raise typer.BadParameter("an empty text names no folder: write --out results, for instance")
+    return Path(given)
 
 
 class BackendName(StrEnum):
@@ -225,6 +233,7 @@ MaybeOut = Annotated[
         "--out",
         "-o",
         metavar="FOLDER",
+        parser=named_folder,
         help="Also write the effects, their table and heatmap to this folder.",
         show_default=False,
     ),

@@ -65,9 +65,10 @@ def patch(
 
     An effect of 0 harmed nothing; at −1 all of what tells clean from corrupt prompts was lost.
     """
+    cg.parse(request)  # what is wrong shows before loading
     chosen, answering = read_variant(variant), read_engine(engine, steps, rules)
     if (graph := known_graph(model)) is not None:
-        cg.compile(graph, request, chosen, mode=mode.value)  # what is wrong shows before loading
+        cg.compile(graph, request, chosen, mode=mode.value)
     folder = Folder(out) if out is not None else None
     setting = Setting(model, task, prompts, seed, device, dtype)
     experiment, asked = setting.make()

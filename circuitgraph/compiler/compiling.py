@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from circuitgraph.arguments import instance
 from circuitgraph.compiler.checks import (
     check_meeting,
     check_nodes,
@@ -14,7 +15,7 @@ from circuitgraph.compiler.checks import (
 from circuitgraph.compiler.layout import lay_out
 from circuitgraph.compiler.runs import write_cells
 from circuitgraph.compiler.sets import compile_sets
-from circuitgraph.errors import Problems
+from circuitgraph.errors import Problems, RequestError
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge
 from circuitgraph.plan import Plan, Source
@@ -60,6 +61,8 @@ def compile(
         >>> compile(graph, "head -> logits", "single-pass").cost.forward_passes
         0
     """
+    how = "cg.ModelGraph(shape) or cg.ModelGraph.from_model(model)"
+    instance("graph", graph, ModelGraph, how, RequestError)
     asked = as_request(request)
     problems, what = Problems(), f"cannot compile {str(asked)!r}"
 

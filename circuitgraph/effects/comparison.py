@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import instance, mapping, text, whole
 from circuitgraph.effects import display, files, sentences, tables
 from circuitgraph.effects.agreement import TAKEN, agreement, what_differs
 from circuitgraph.effects.cells import cell_columns, cell_labels
@@ -51,6 +52,10 @@ class Comparison:
 
     def __init__(self, effects: Mapping[str, Effects]) -> None:
         problems = Problems()
+        mapping("effects", effects, "names to Effects", EffectsError)
+        for name, one in effects.items():
+            text("the name of effects in a comparison", name, EffectsError)
+            instance(f"{name!r}", one, Effects, "as Experiment.patch returns", EffectsError)
         if len(effects) < 2:
             problems.add(EffectsError(f"it takes two effects or more, got {len(effects)}"))
         for name in effects:
@@ -137,8 +142,7 @@ class Comparison:
             the k strongest of both are the same), ``jaccard`` (shared over all named by either),
             ``max_difference`` (absolute) and ``at``, the cell where it is.
         """
-        if k < 1:
-            raise EffectsError(f"k must be at least 1, got {k!r}")
+        k = whole("k", k, EffectsError, 1)
         values, labels = self.values(), self.labels
         return pd.DataFrame(
             [{"a": a, "b": b} | agreement(values[a], values[b], labels, k) for a, b in self.pairs()]
@@ -226,6 +230,7 @@ class Comparison:
             n: How many cells to speak of, for each pair.
             statistics: Settings of `Effects.statistics`.
         """
+        n = whole("n", n, EffectsError, 1)
         return sentences.findings(self, n, Measurement(**statistics))
 
     def heatmap(self, **options: Any) -> Any:
@@ -293,12 +298,11 @@ class Comparison:
         first = self.names[0] if a is None else a
         second = next(name for name in self.names if name != first) if b is None else b
         for name in (first, second):
-            if name not in self._effects:
+            if not isinstance(name, str) or name not in self._effects:
                 raise EffectsError(f"no {name!r} in this comparison of {', '.join(self.names)}")
         return first, second
 
     def _strongest(self, n: int) -> NDArray[np.intp]:
-        if n < 1:
-            raise EffectsError(f"n must be at least 1, got {n!r}")
+        n = whole("n", n, EffectsError, 1)
         beside = np.abs(np.array(list(self.values().values())))
         return tables.ranked(np.fmax.reduce(beside), "absolute")[:n]

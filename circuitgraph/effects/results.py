@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from pandas.errors import InvalidIndexError
 
+from circuitgraph.arguments import collection, flag, instance, mapping, text
 from circuitgraph.effects import display, files, tables
 from circuitgraph.effects.cells import cell_labels, cell_names
 from circuitgraph.effects.checks import canonical, cell_dims
@@ -88,10 +90,14 @@ class Effects:
             ... ).normalized().item()
             -0.5
         """
-        swept = {dim: list(values) for dim, values in (sweep or {}).items()}
+        each = mapping("sweep", {} if sweep is None else sweep, "names to values", EffectsError)
+        swept = {
+            dim: collection(f"sweep[{dim!r}]", values, "values", EffectsError)
+            for dim, values in each.items()
+        }
         reading = ("metric", "prompt") if "metric" in swept else ("prompt",)
-        arrays = {"patched": np.asarray(patched), "clean": np.asarray(clean)}
-        arrays["corrupt"] = np.asarray(corrupt)
+        given = {"patched": patched, "clean": clean, "corrupt": corrupt}
+        arrays = {name: _array(name, values) for name, values in given.items()}
         dims = {"patched": (*swept, "prompt"), "clean": reading, "corrupt": reading}
         try:
             return cls(
@@ -103,7 +109,7 @@ class Effects:
             )
         except EffectsError:
             raise
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             lengths = ", ".join(f"{dim} {len(values)}" for dim, values in swept.items())
             raise EffectsError(
@@ -169,6 +175,7 @@ class Effects:
         Raises:
             EffectsError: The metric cannot tell clean from corrupt.
         """
+        flag("per_prompt", per_prompt, EffectsError)
         return normalized(self._data, per_prompt=per_prompt)
 
     def difference(self) -> xr.DataArray:
@@ -317,7 +324,7 @@ class Effects:
             raise EffectsError(f"no dimension {unknown[0]!r} to select from; there are {dims}")
         try:
             data = self._data.sel(indexers)
-        except KeyError as error:
+        except (KeyError, TypeError, ValueError, IndexError, InvalidIndexError) as error:
             asked = ", ".join(f"{name}={value!r}" for name, value in indexers.items())
             there = "; ".join(f"{name} has {_shown(self._data[name])}" for name in indexers)
             raise EffectsError(f"nothing at {asked}: {there}") from error
@@ -348,9 +355,13 @@ class Effects:
             >>> Effects.concat([nine, ten], "layer").normalized().values
             array([-0.25,  0.25])
         """
-        found: Sequence[Effects] = list(parts)
+        found: Sequence[Effects] = collection("parts", parts, "Effects", EffectsError)
         if not found:
             raise EffectsError("nothing to join: there are no parts")
+        for part in found:
+            instance("a part", part, Effects, "as Experiment.patch returns", EffectsError)
+        if dim is not None:
+            text("dim", dim, EffectsError)
         data = [part.data for part in found]
         return cls(fill_in(data) if dim is None else join_along(data, dim))
 
@@ -403,6 +414,14 @@ class Effects:
 
     def _repr_html_(self) -> str:
         return display.effects_html(self)
+
+
+def _array(name: str, values: Any) -> NDArray[Any]:
+    """Return numbers as an array; ragged lists and other things have none."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EffectsError(f"{name} must be an array of numbers: {error}") from error
 
 
 def _shown(coord: xr.DataArray) -> str:

@@ -12,11 +12,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import number, whole, word
 from circuitgraph.errors import EffectsError
 
 __all__ = ["Correction", "Interval", "Measured", "Measurement", "Signal", "Test"]
@@ -76,21 +77,15 @@ class Measurement:
     resamples: int = 2000
 
     def __post_init__(self) -> None:
-        for name, kinds in (("confidence", (int, float)), ("seed", (int,)), ("resamples", (int,))):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(
-                number, (*kinds, np.integer, np.floating)
-            ):
-                raise EffectsError(f"{name} must be a number, got {number!r}")
+        number("confidence", self.confidence, EffectsError)
+        for name in ("seed", "resamples"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), EffectsError, 0))
         if not 0 < self.confidence < 1:
             raise EffectsError(
                 f"confidence must lie between 0 and 1, such as 0.95, got {self.confidence!r}"
             )
         for name, allowed in (("correction", Correction), ("test", Test), ("interval", Interval)):
-            value = getattr(self, name)
-            if value not in get_args(allowed):
-                choices = ", ".join(map(repr, get_args(allowed)))
-                raise EffectsError(f"{name} must be one of {choices}, got {value!r}")
+            word(name, getattr(self, name), allowed, EffectsError)
         if self.resamples < 100:
             raise EffectsError(
                 f"resamples must be at least 100 for an interval to mean anything, "

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import flag, whole
 from circuitgraph.effects.cells import cell_columns
 from circuitgraph.effects.checks import cell_dims
 from circuitgraph.effects.statistics import Measured, Measurement
@@ -41,7 +42,7 @@ def rows(data: xr.Dataset, measured: Measured, chosen: NDArray[np.intp]) -> pd.D
 
 def ranked(effect: NDArray[np.float64], by: str) -> NDArray[np.intp]:
     """Return the numbers of the filled cells, the strongest first; equals keep their order."""
-    match by:
+    match by if isinstance(by, str) else None:
         case "absolute":
             key, asked = -np.abs(effect), ~np.isnan(effect)
         case "negative":
@@ -56,8 +57,7 @@ def ranked(effect: NDArray[np.float64], by: str) -> NDArray[np.intp]:
 
 def top_table(effects: "Effects", n: int, by: str, how: Measurement) -> pd.DataFrame:
     """Return the strongest cells; only theirs are resampled, so many cells cost little."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise EffectsError(f"n must be a whole number of at least 1, got {n!r}")
+    n = whole("n", n, EffectsError, 1)
     chosen = ranked(effects.normalized().to_numpy().ravel(), by)[:n]
     return rows(effects.data, effects.measure(how, chosen), chosen)
 
@@ -72,6 +72,7 @@ def significant_table(effects: "Effects", how: Measurement) -> pd.DataFrame:
 
 def whole_table(effects: "Effects", how: Measurement, *, empty: bool) -> pd.DataFrame:
     """Return every cell in order."""
+    flag("empty", empty, EffectsError)
     measured = effects.measure(how)
     asked = np.ones(len(measured.effect), dtype=bool) if empty else ~np.isnan(measured.effect)
     return rows(effects.data, measured, np.flatnonzero(asked))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
 
+from circuitgraph.arguments import instance
 from circuitgraph.errors import NodeError
 from circuitgraph.graph.edge_index import EdgeIndex
 from circuitgraph.graph.shape import ModelShape
@@ -48,6 +49,9 @@ class ModelGraph:
     """
 
     shape: ModelShape
+
+    def __post_init__(self) -> None:
+        instance("shape", self.shape, ModelShape, "cg.ModelShape(12, 12)", NodeError)
 
     @classmethod
     def from_model(cls, model: Any) -> "ModelGraph":
@@ -101,7 +105,7 @@ class ModelGraph:
             case MLP() | Logits():
                 return (node.port,)
             case _:
-                assert_never(node)
+                raise NodeError(f"{node!r} is no node: write for instance cg.Head(9, 9)")
 
     # -- order ----------------------------------------------------------------------------------
 
@@ -125,7 +129,7 @@ class ModelGraph:
 
     def reads_at(self, port: Port) -> int:
         """Return the point of the residual stream that the port reads."""
-        match port.node:
+        match receiver_port(port).node:
             case Head(layer=layer):
                 return 2 * layer
             case MLP(layer=layer):

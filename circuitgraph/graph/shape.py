@@ -1,19 +1,15 @@
 """How many layers and heads a model has, and how its blocks are wired."""
 
-import operator
 from dataclasses import dataclass, field
-from typing import SupportsIndex
 
+from circuitgraph.arguments import collection, flag, whole
 from circuitgraph.errors import NodeError
 
 __all__ = ["ModelShape"]
 
 
-def _whole(name: str, value: object) -> int:
-    """Return a number as a plain int; NumPy's integers are welcome."""
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        return operator.index(value)
-    raise NodeError(f"ModelShape: {name} must be a whole number, got {value!r}")
+LIMIT = 2**20
+"""No model has as many heads; beyond it, nodes alone would take minutes and gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +43,19 @@ class ModelShape:
     def __post_init__(self) -> None:
         for name in ("n_layers", "n_heads", "n_kv_heads"):
             number = getattr(self, name)
-            if number is not None:
-                object.__setattr__(self, name, _whole(name, number))
+            if number is not None or name != "n_kv_heads":
+                object.__setattr__(self, name, whole(f"ModelShape: {name}", number, NodeError))
+        for name in ("parallel", "attn_only"):
+            flag(f"ModelShape: {name}", getattr(self, name), NodeError)
         if self.n_layers < 1 or self.n_heads < 1:
             raise NodeError(
                 f"a model has at least one layer and one head, got {self.n_layers} layers "
                 f"of {self.n_heads} heads"
+            )
+        if self.n_layers * self.n_heads > LIMIT:
+            raise NodeError(
+                f"{self.n_layers} layers of {self.n_heads} heads are "
+                f"{self.n_layers * self.n_heads:,} heads: a graph has at most {LIMIT:,}"
             )
         if self.n_kv_heads is not None and (
             self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads != 0
@@ -62,7 +65,8 @@ class ModelShape:
                 "the first must be a multiple of the second"
             )
         if self.mlp_layers is not None:
-            layers = {_whole("mlp_layers", layer) for layer in self.mlp_layers}
+            given = collection("ModelShape: mlp_layers", self.mlp_layers, "layers", NodeError)
+            layers = {whole("ModelShape: mlp_layers", layer, NodeError) for layer in given}
             object.__setattr__(self, "mlp_layers", tuple(sorted(layers)))
             outside = [layer for layer in self.mlp_layers if not 0 <= layer < self.n_layers]
             if outside or (self.attn_only and self.mlp_layers):

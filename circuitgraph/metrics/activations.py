@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitgraph.arguments import text
 from circuitgraph.errors import CircuitGraphError, MetricError
 from circuitgraph.metrics.base import Position, Prompts
 from circuitgraph.metrics.function import called, checked
@@ -54,6 +55,10 @@ class Activation:
 
     def bind(self, prompts: Prompts) -> "Activation":
         """Return the metric, if the model has the hook."""
+        text("hook", self.hook, MetricError)
+        text("label", self.label, MetricError)
+        if not callable(self.function):
+            raise MetricError(f"function must be callable, got {self.function!r}")
         if self.hook not in prompts.hooks:
             near = get_close_matches(self.hook, prompts.hooks.names | prompts.hooks.early, n=3)
             hint = f": did you mean {', '.join(near)}?" if near else ""

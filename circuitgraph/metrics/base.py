@@ -96,6 +96,8 @@ class Prompts:
     def position(self, position: Position, metric: str) -> Int[Tensor, "prompt"]:
         """Return one index per prompt."""
         match position:
+            case None:
+                raise MetricError(f"{metric} reads no position: give a name, an index or indices")
             case str():
                 if position not in self.positions:
                     known = ", ".join(self.positions) or "none are named"
@@ -104,7 +106,7 @@ class Prompts:
                         "name it with Experiment(..., positions={...}) or give indices"
                     )
                 found = self.positions[position]
-            case int() if not isinstance(position, bool):
+            case int() if not isinstance(position, bool) and abs(position) < 2**62:
                 found = torch.full((self.n_prompts,), position)
             case _:
                 found = _whole_numbers(position, f"the position of {metric}")
@@ -139,7 +141,7 @@ class Prompts:
                 f"{what} has shape {tuple(found.shape)} for {self.n_prompts} prompts: "
                 "give one token per prompt"
             )
-        if found.is_floating_point() or found.dtype == torch.bool:
+        if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
             raise MetricError(f"{what} holds {found.dtype} values: token ids are integers")
         if ((found < 0) | (found >= self.d_vocab)).any():
             raise MetricError(f"{what} holds ids outside the vocabulary of {self.d_vocab} tokens")
@@ -162,7 +164,7 @@ def _numbers(value: Any, what: str) -> Tensor:
     """Return numbers as a tensor, or raise what else they are."""
     try:
         return torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise MetricError(
             f"{what} is {value!r}: give one whole number per prompt, or one for all"
         ) from None

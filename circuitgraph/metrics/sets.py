@@ -5,12 +5,12 @@ Each prompt has a set of right tokens and, most often, one of wrong ones; sets m
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitgraph.arguments import collection
 from circuitgraph.errors import MetricError
 from circuitgraph.metrics.base import Metric, Position, Prompts
 
@@ -82,17 +82,18 @@ class _OfSets:
     def _rows(self, prompts: Prompts) -> list[tuple[list[int], list[int]]]:
         """Return each prompt's right and wrong tokens as ids."""
         sides: list[list[list[int]]] = []
-        for what, sets in (("correct", self.correct), ("incorrect", self.incorrect)):
-            if sets is None:
+        for what, given in (("correct", self.correct), ("incorrect", self.incorrect)):
+            if given is None:
                 sides.append([[] for _ in range(prompts.n_prompts)])
                 continue
-            if isinstance(sets, str) or len(sets) != prompts.n_prompts:
+            per_prompt = f"{self.name}'s {what} answers"
+            sets = collection(per_prompt, given, "lists of tokens, one per prompt", MetricError)
+            if len(sets) != prompts.n_prompts:
                 raise MetricError(
                     f"{self.name} has {len(sets)} sets of {what} answers for {prompts.n_prompts} "
                     "prompts: give one list of tokens per prompt"
                 )
-            rows_given: Any = sets
-            sides.append([self._set(row, what, at, prompts) for at, row in enumerate(rows_given)])
+            sides.append([self._set(row, what, at, prompts) for at, row in enumerate(sets)])
         rows = list(zip(sides[0], sides[1], strict=True))
         for number, (right, wrong) in enumerate(rows):
             if both := sorted(set(right) & set(wrong)):
@@ -107,6 +108,7 @@ class _OfSets:
         where = f"{self.name}'s {what} answers of prompt {at}"
         if isinstance(row, str):
             row = [row]
+        row = collection(where, row, "tokens", MetricError)
         if len(row) == 0:
             raise MetricError(f"{where} are none: give at least one token")
         one = replace(prompts, n_prompts=len(row))

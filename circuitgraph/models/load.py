@@ -92,8 +92,10 @@ def load_model(
         >>> ModelGraph.from_model(model).shape  # doctest: +SKIP
         ModelShape(n_layers=30, n_heads=9, n_kv_heads=3, parallel=False, attn_only=False, ...)
     """
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise ModelError(f"no back end {backend!r}: write one of {', '.join(BACKENDS)}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ModelError(f"dtype must be one such as torch.float32, got {dtype!r}")
     asked = _folder_or_name(name)
     available = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -166,9 +168,11 @@ _WAYS_OUT = f"""What can be done:
 
 def _folder_or_name(name: str | os.PathLike[str]) -> str:
     """Refuse what can be neither a folder nor a name on the hub, before anything slow is tried."""
+    if not isinstance(name, str | os.PathLike):
+        raise ModelError(f"name must be a text or a path, got {name!r}\n{_WAYS_OUT}")
     text = os.fspath(name)
-    if not text.strip():
-        raise ModelError(f"cannot load model {text!r}: the name is empty\n{_WAYS_OUT}")
+    if not text.strip() or "\0" in text:
+        raise ModelError(f"cannot load model {text!r}: that is no name\n{_WAYS_OUT}")
     if isinstance(name, str) and not text.startswith((".", "~", os.sep)):
         return text
     folder = Path(text).expanduser().absolute()

@@ -186,7 +186,7 @@ class Port(_Ordered):
                     f"{self.node} reads nothing, so it has no port; "
                     "heads, MLPs and the logits can receive"
                 )
-        if self.name not in allowed:
+        if not isinstance(self.name, str) or self.name not in allowed:
             raise NodeError(
                 f"no port {self.name!r} on {self.node}: its ports are {', '.join(allowed)}"
             )

@@ -36,9 +36,12 @@ class Through:
 
     def __init__(self, nodes: Iterable[Head | MLP]) -> None:
         """Allow direct paths to pass through ``nodes``."""
-        if not isinstance(nodes, Iterable):
+        if not isinstance(nodes, Iterable) or isinstance(nodes, type):
             raise RequestError(f"Through takes a collection of nodes: write Through([{nodes}])")
-        found: list[Writer] = list(nodes)
+        try:
+            found: list[Writer] = list(nodes)
+        except TypeError:  # such as a tensor of one number
+            raise RequestError(f"Through takes a collection of nodes, got {nodes!r}") from None
         wrong = [node for node in found if not isinstance(node, Head | MLP)]
         if wrong:
             raise RequestError(f"a path can pass through heads and MLPs, not through {wrong[0]!r}")

@@ -7,6 +7,8 @@ left out, requests stacked. Each pass is a function from schedule to schedule th
 
 from collections.abc import Callable
 
+from circuitgraph.arguments import collection
+from circuitgraph.errors import RequestError
 from circuitgraph.plan import Plan
 from circuitgraph.schedule.passes import (
     replay_frozen,
@@ -50,6 +52,8 @@ def schedule(plan: Plan, passes: tuple[Pass, ...] = PASSES) -> Schedule:
         [('send', 1), ('measure', 72)]
     """
     found = Schedule.of(plan)
-    for apply in passes:
+    for apply in collection("passes", passes, "passes, such as cg.schedule.PASSES", RequestError):
+        if not callable(apply) or isinstance(apply, type):
+            raise RequestError(f"a pass takes a schedule and returns one, got {apply!r}")
         found = apply(found)
     return found

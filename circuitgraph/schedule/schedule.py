@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from circuitgraph.arguments import instance
+from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Embed, Logits
 from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
 
@@ -99,6 +101,7 @@ class Schedule:
     @classmethod
     def of(cls, plan: Plan) -> "Schedule":
         """Return the plan as stages, with nothing saved yet: a stage for each run of its cells."""
+        instance("plan", plan, Plan, "as cg.compile returns", RequestError)
         n_layers = plan.graph.shape.n_layers
         layers = frozenset(range(n_layers))
         with_mlp = frozenset(mlp.layer for mlp in plan.graph.mlps)

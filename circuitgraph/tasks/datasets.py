@@ -5,10 +5,11 @@ for each kind. As in the benchmark, rows that cannot be patched with a tokenizer
 tokens, prompts of other lengths) are left out; how many, the task's question says.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from circuitgraph.arguments import flag, mapping, text, whole
 from circuitgraph.errors import PromptError
 from circuitgraph.tasks.pairs import Pair, faults_of, make_task
 from circuitgraph.tasks.task import Task
@@ -55,7 +56,11 @@ def from_rows(
         >>> columns = {"clean": "good", "corrupt": "bad", "answer": "next", "wrong": "other"}
         >>> task = from_rows(rows, model.tokenizer, columns)  # doctest: +SKIP
     """
-    named = {"clean": "clean", "corrupt": "corrupt", "answer": "answer", **(columns or {})}
+    given = mapping("columns", {} if columns is None else columns, "parts to columns", PromptError)
+    for part, column in given.items():
+        text("a part in columns", part, PromptError)
+        text(f"columns[{part!r}]", column, PromptError)
+    named = {"clean": "clean", "corrupt": "corrupt", "answer": "answer", **given}
     if unknown := sorted(named.keys() - {"clean", "corrupt", "answer", "wrong"}):
         raise PromptError(
             f"columns names {unknown[0]!r}; a pair has clean, corrupt, answer and wrong"
@@ -107,11 +112,16 @@ def mib(
     Example:
         >>> task = mib("ioi", model.tokenizer, counterfactual="abc")  # doctest: +SKIP
     """
+    text("benchmark", benchmark, PromptError)
+    if counterfactual is not None:
+        text("counterfactual", counterfactual, PromptError)
+    if n is not None:
+        whole("n", n, PromptError, 1)
     if benchmark not in _BENCHMARKS:
         raise PromptError(f"no benchmark {benchmark!r} in MIB: there is {', '.join(_BENCHMARKS)}")
     source = _BENCHMARKS[benchmark]
     kind = (counterfactual or source.usual).removesuffix("_counterfactual") + "_counterfactual"
-    data = source.load(split) if rows is None else rows
+    data = source.load(split) if rows is None else _checked(rows)
 
     def read(row: Mapping[str, Any]) -> _Parts:
         there = sorted(key for key in row if key.endswith("_counterfactual"))
@@ -159,11 +169,12 @@ def _task(
     prepend_bos: bool | None,
 ) -> Task:
     """Return the task of rows, as many as are asked for."""
-    if n is not None and n < 1:
-        raise PromptError(f"n must be 1 or more, got {n}")
+    if n is not None:
+        whole("n", n, PromptError, 1)
+    flag("skip", skip, PromptError)
     pairs: list[Pair] = []
     faults: list[str] = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(_checked(rows)):
         if n is not None and len(pairs) == n:
             break
         try:
@@ -184,6 +195,20 @@ def _task(
         seen = len(pairs) + len(faults)
         question += f" ({len(faults)} of {seen} rows left out; {faults[0]})"
     return make_task(name, question.strip(), pairs, tokenizer, prepend_bos=prepend_bos)
+
+
+def _checked(rows: Rows) -> Iterator[Mapping[str, Any]]:
+    """Yield rows as they come; a data set may be larger than memory."""
+    if not isinstance(rows, Iterable) or isinstance(rows, str | bytes | type):
+        raise PromptError(f"rows must be a data set or a collection of rows, got {rows!r}")
+    try:
+        each = iter(rows)
+    except TypeError as error:  # such as a tensor of one number
+        raise PromptError(f"rows must be a collection of rows, got {rows!r}") from error
+    for number, row in enumerate(each):
+        if not isinstance(row, Mapping):
+            raise PromptError(f"row {number} must be asked by column, got {row!r}")
+        yield row
 
 
 def _at(row: Mapping[str, Any], column: str) -> Any:

@@ -140,7 +140,7 @@ def _check(tokenizer: object, n: object, seed: object, order: object, corrupt: o
                 "same prompts again"
             )
         )
-    if order not in get_args(Order):
+    if not isinstance(order, str) or order not in get_args(Order):
         allowed = ", ".join(map(repr, get_args(Order)))
         problems.add(PromptError(f"order must be one of {allowed}, got {order!r}"))
     rules: Rules = {}
@@ -150,7 +150,7 @@ def _check(tokenizer: object, n: object, seed: object, order: object, corrupt: o
         problems.add(error)
     else:
         for kind, pattern in PATTERNS.items():
-            if order in ("both", kind) and pattern not in rules:
+            if isinstance(order, str) and order in ("both", kind) and pattern not in rules:
                 names = kind[:3]
                 problems.add(
                     PromptError(

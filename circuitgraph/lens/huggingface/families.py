@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitgraph.arguments import flag, text, whole
 from circuitgraph.errors import ModelError
 
 if TYPE_CHECKING:
@@ -100,6 +101,14 @@ class HuggingFaceMap:
         return HuggingFaceModel(model, self, tokenizer)
 
     def __post_init__(self) -> None:
+        for part in fields(self):
+            given = getattr(self, part.name)
+            if isinstance(part.default, bool):
+                flag(part.name, given, ModelError)
+            elif isinstance(part.default, int):
+                whole(part.name, given, ModelError, 0)
+            else:
+                text(part.name, given, ModelError)
         if self.qkv_order not in ("joined", "grouped"):
             raise ModelError(f"no order {self.qkv_order!r} of qkv: write 'joined' or 'grouped'")
 
