@@ -169,9 +169,9 @@ class TestRefusals:
                 CircuitError, match=r"1 of 2 edges have none, the first '9.9 -> log"
             ):
                 choose()
-        with pytest.raises(CircuitError, match="n must be 0 or more"):
+        with pytest.raises(CircuitError, match="n must be a whole number of at least 0"):
             IOI.top(-1)
-        with pytest.raises(CircuitError, match="among must be 'circuit' or 'known', got 'all'"):
+        with pytest.raises(CircuitError, match="among must be one of 'circuit', 'known', got 'all'"):
             IOI.top(1, among="all")
 
     def test_attrs_that_json_cannot_hold(self):

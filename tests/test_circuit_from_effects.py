@@ -265,5 +265,5 @@ class TestRefusals:
             Circuit.from_effects(effects)
 
     def test_numbers_out_of_range(self):
-        with pytest.raises(CircuitError, match="top must be 0 or more, got -1"):
+        with pytest.raises(CircuitError, match="top must be a whole number of at least 0, got -1"):
             Circuit.from_effects(heads(), top=-1)

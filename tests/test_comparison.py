@@ -120,7 +120,7 @@ def test_agreement_is_scipys() -> None:
     assert row["max_difference"] == pytest.approx(np.abs(a - b).max())
     assert row["at"] == f"0.{np.abs(a - b).argmax()}"
     assert (row["k"], row["n_cells"]) == (5, 30)
-    with pytest.raises(EffectsError, match="k must be at least 1, got 0"):
+    with pytest.raises(EffectsError, match="k must be a whole number of at least 1, got 0"):
         comparison.agreement(k=0)
 
 
@@ -163,7 +163,7 @@ def test_the_table_puts_effects_side_by_side() -> None:
     np.testing.assert_allclose(table["mlps"], [-0.18, 0.09], atol=1e-9)
     np.testing.assert_allclose(table["difference"], [-0.06, 0.0], atol=1e-9)
     assert table["differs"].tolist() == [True, False]
-    with pytest.raises(EffectsError, match="n must be at least 1, got -1"):
+    with pytest.raises(EffectsError, match="n must be a whole number of at least 1, got -1"):
         both().table(-1)
 
 

@@ -244,7 +244,7 @@ def test_top_sorts_by_size_or_by_side() -> None:
         EffectsError, match="by must be 'absolute', 'negative' or 'positive', got 'x'"
     ):
         effects.top(by="x")  # type: ignore[arg-type]
-    with pytest.raises(EffectsError, match="n must be at least 1, got 0"):
+    with pytest.raises(EffectsError, match="n must be a whole number of at least 1, got 0"):
         effects.top(0)
 
 

@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 
-def named_folder(given: str) -> Path:
+def named_folder(given: str | Path) -> Path:
     """Return a folder as a path; an empty text would mean the one that the shell stands in."""
-    if not given.strip():
+    if not str(given).strip():
         raise typer.BadParameter("an empty text names no folder: write --out results, for instance")
     return Path(given)
 
