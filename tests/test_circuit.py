@@ -171,7 +171,9 @@ class TestRefusals:
                 choose()
         with pytest.raises(CircuitError, match="n must be a whole number of at least 0"):
             IOI.top(-1)
-        with pytest.raises(CircuitError, match="among must be one of 'circuit', 'known', got 'all'"):
+        with pytest.raises(
+            CircuitError, match="among must be one of 'circuit', 'known', got 'all'"
+        ):
             IOI.top(1, among="all")
 
     def test_attrs_that_json_cannot_hold(self):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from circuitgraph.cli.keeping import Folder
 from circuitgraph.draw import export, save_figure
 from circuitgraph.draw.heatmap import heatmap
 from circuitgraph.errors import EffectsError
@@ -49,6 +50,34 @@ def test_a_page_runs_its_own_scripts_and_nothing_else(figure, tmp_path):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     assert len(scripts) == policy.count("sha256-") > 1
+
+
+def in_a_folder(figure, place):
+    folder = Folder(place)
+    folder.keep_figure(figure, "heads.html", "a heatmap")
+    folder.finish()
+    return place / "heads.html"
+
+
+def test_a_page_of_a_folder_loads_what_is_beside_it_and_nothing_else(figure, tmp_path):
+    page = in_a_folder(figure, tmp_path / "results").read_text(encoding="utf-8")
+    head, _, rest = page.partition('<meta http-equiv="Content-Security-Policy" content="')
+    policy = rest.partition('">')[0]
+    assert "<script" not in head
+    assert "default-src 'none'; script-src 'self' file: 'sha256-" in policy
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+    assert (tmp_path / "results" / "plotly.min.js").stat().st_size > 1_000_000
+    assert len(page) < 200_000
+
+
+@pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")
+def test_a_page_of_a_folder_draws_under_its_policy(figure, tmp_path):
+    path = in_a_folder(figure, tmp_path / "results")
+    with open_browser() as browser:
+        tab = browser.tab()
+        tab.load(path)
+        tab.wait("document.querySelectorAll('.main-svg').length > 0")
 
 
 @pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")

@@ -57,10 +57,12 @@ class Folder:
         """Write a plotly figure as a page; all pages of a folder share one copy of plotly."""
         from plotly.offline import get_plotlyjs
 
+        from circuitgraph.draw.export import figure_page
+
         plotly = self._results.staged / _PLOTLY
         if not plotly.exists():
             write_file(plotly, get_plotlyjs(), EffectsError)
-        write_file(self.add(name, what), figure.to_html(include_plotlyjs="directory"), EffectsError)
+        write_file(self.add(name, what), figure_page(figure, beside=True), EffectsError)
 
     def keep_chart(self, chart: Any, name: str, what: str) -> None:
         """Write a chart as a picture, by the ending of its name."""

@@ -14,7 +14,7 @@ from typing import Any
 from circuitgraph.errors import EffectsError
 from circuitgraph.files import write_file
 
-__all__ = ["save_figure"]
+__all__ = ["figure_page", "save_figure"]
 
 _SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
 
@@ -46,7 +46,7 @@ def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix == ".html":
-        return write_file(target, _page(figure), EffectsError)
+        return write_file(target, figure_page(figure), EffectsError)
     if suffix not in _PICTURES:
         allowed = ", ".join((".html", *_PICTURES))
         raise EffectsError(
@@ -56,13 +56,21 @@ def save_figure(figure: Any, path: str | Path, scale: float = 2.0) -> Path:
     return write_file(target, picture, EffectsError)
 
 
-def _page(figure: Any) -> str:
-    """Return a page that may run its own scripts, load nothing and send nothing."""
-    page: str = figure.to_html()
-    hashes = (
-        f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
-        for script in _SCRIPT.findall(page)
-    )
+def figure_page(figure: Any, *, beside: bool = False) -> str:
+    """Return a page that may run its own scripts, load nothing and send nothing.
+
+    Args:
+        figure: The plotly figure.
+        beside: Whether plotly is in a file ``plotly.min.js`` beside the page instead of in it; that
+            it may load, and nothing from a network.
+    """
+    page: str = figure.to_html(include_plotlyjs="directory" if beside else True)
+    scripts = filter(None, _SCRIPT.findall(page))
+    hashes = [
+        f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts
+    ]
+    if beside:
+        hashes.insert(0, "'self' file:")  # a page that is opened from a disk has no 'self'
     policy = (
         f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"

@@ -68,8 +68,8 @@ def autocast_problem(device: torch.device) -> UnsupportedError | None:
         return None
     return UnsupportedError(
         "torch.autocast is on: parts of the model that run by themselves would be rounded "
-        "otherwise than in the whole model; leave it, or load the model in the type that you want, such as "
-        "cg.load_model(name, dtype=torch.bfloat16)"
+        "otherwise than in the whole model; leave it, or load the model in the type that you "
+        "want, such as cg.load_model(name, dtype=torch.bfloat16)"
     )
 
 
