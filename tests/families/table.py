@@ -45,10 +45,6 @@ the same model with those steps taken in float64, which shows that nothing but r
 | --- | --- | --- | --- | --- |
 """
 FOOT = """
-*Mode `replace` by the reference engine* means that the fast engine leaves this one mode to the slow
-one, with a warning: the blocks norm or scale what their parts write, so a live write cannot be
-exchanged in closed form. The numbers are exact all the same.
-
 The same checks run on a model of your own, from the hub or from a folder:
 
 ```sh
@@ -89,16 +85,13 @@ def row_of(
     if results[0].status == "refused":
         reason = results[0].reason.partition(" (")[0].replace("layer 0 of this model has", "it has")
         return f"| {name} |  | refused: {reason} |  |  |"
-    answer = "exact"
-    if any(r.name == "mode replace" and r.status == "left out" for r in results):
-        answer += "; mode `replace` by the reference engine"
     assert precision is not None
     bound = {1e-9: "< 1e-9", 1e-4: "< 1e-4"}[precision.allowed]
     if precision.dtype == torch.float64 and not precision.float64_inside:
         bound += "; < 1e-9 in float64 throughout"
     largest = max(r.deviation for r in results if r.deviation is not None)
     assert largest < float(bound.rpartition("< ")[2].split()[0])
-    return f"| {name} | {'; '.join(features)} | {answer} | {precision.words} | {bound} |"
+    return f"| {name} | {'; '.join(features)} | exact | {precision.words} | {bound} |"
 
 
 def rows_on(text: str) -> dict[str, str]:

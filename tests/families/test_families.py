@@ -68,7 +68,6 @@ def test_every_check_holds(family: Family) -> None:
     left_out = {result.name for result in results if result.status == "left out"}
     expected = set() if shape.grouped else {"key-value heads", "12 groups"}
     expected |= {"MLPs"} if shape.attn_only else set()
-    expected |= set() if traits.additive else {"mode replace"}
     assert left_out == expected
     for result in results:
         if result.deviation is not None:
