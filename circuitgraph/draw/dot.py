@@ -1,4 +1,4 @@
-"""Writing the DOT language: quoting, attribute lists and labels like HTML.
+"""Writing the DOT language: attribute lists and labels like HTML; graphviz quotes and escapes.
 
 Whatever text comes in, it stays text: nothing in a node's name or a title can end a string, start
 an attribute or become markup.
@@ -7,6 +7,8 @@ an attribute or become markup.
 import re
 from collections.abc import Mapping
 from html import escape
+
+import graphviz
 
 __all__ = ["Html", "attributes", "escaped", "quoted", "text"]
 
@@ -29,8 +31,8 @@ def quoted(value: object) -> str:
         "say \"9.9\" \\N"
     """
     clean = _CONTROL.sub(" ", str(value))
-    inner = clean.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{inner}"'
+    literal: str = graphviz.quoting.quote(graphviz.escape(clean))
+    return literal.replace("\n", "\\n")
 
 
 def text(value: object) -> str:
@@ -58,7 +60,7 @@ def attributes(given: Mapping[str, object]) -> str:
 
     Example:
         >>> attributes({"label": "9.9", "penwidth": 1.5, "color": None})
-        '[label="9.9" penwidth="1.5"]'
+        '[label=9.9 penwidth=1.5]'
     """
     parts = [
         f"{name}=<{value}>" if isinstance(value, Html) else f"{name}={quoted(_plain(name, value))}"
