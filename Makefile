@@ -45,12 +45,13 @@ test: $(READY) ## run the checks and the test suite; needs no model hub
 	@$(MAKE) --no-print-directory check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-check: $(READY) ## run the static checks: ruff, mypy, the order of the rooms, who knows models
+check: $(READY) ## run the static checks: ruff, mypy, the order of the rooms, who knows models, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.seam
+	$(BIN)/python -m tests.declared
 
 docs: $(READY) $(READY_MODEL) $(READY_DOCS) ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
