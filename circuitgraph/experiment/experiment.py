@@ -15,9 +15,10 @@ from circuitgraph.compiler import compile as compile_request
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.engines.choice import EngineGiven, Fast, choose_engine
 from circuitgraph.engines.engine import Engine, EngineChoice, EngineOptions
+from circuitgraph.engines.fast import ChunkedEngine, FastEngine
 from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.setup import Setup
-from circuitgraph.errors import MetricError, Problems, RequestError
+from circuitgraph.errors import CircuitGraphError, MetricError, Problems, RequestError
 from circuitgraph.experiment.choosing import plan_of_cells
 from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.grid import measured_grid, metrics_apart
@@ -38,9 +39,11 @@ from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
+from circuitgraph.experiment.watch import ModelWatch, on_the_model
 from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.graph import ModelGraph
 from circuitgraph.lens.additivity import check_additive
+from circuitgraph.lens.guard import guarded
 from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan
@@ -178,11 +181,13 @@ class Experiment(Judging):
         )
         self._options = EngineOptions(memory_budget, self_check)
         self._progress = progress
-        self._fast = Fast().prepare(self._setup, self._options)
-        self._engines: dict[EngineChoice, Engine] = {Fast(): self._fast}
+        self._allow_no_difference = allow_no_difference
+        self._watch = ModelWatch(backend)
+        self._engines: dict[EngineChoice, Engine] = {}
         self._plans: dict[Any, Plan] = {}
         self._known_noise: dict[str, Tensor] = {}
-        check_additive(backend, pair.clean)
+        with guarded(backend.model):
+            check_additive(backend, pair.clean)
         if not allow_no_difference:
             self._check_difference()
 
@@ -214,25 +219,29 @@ class Experiment(Judging):
         """A short text that tells these prompts from others: tokens, lengths and positions."""
         return prompts_fingerprint(self._setup)
 
-    @cached_property
+    @property
+    @on_the_model
     def clean_metric(self) -> np.ndarray[Any, Any]:
-        """The metric on the clean prompts, ``[prompt]``."""
+        """The metric on the clean prompts, ``[prompt]``, of the model as it is now."""
         return _as_numpy(self._fast.clean_metric)
 
-    @cached_property
+    @property
+    @on_the_model
     def corrupt_metric(self) -> np.ndarray[Any, Any]:
-        """The metric on the corrupt prompts, ``[prompt]``."""
+        """The metric on the corrupt prompts, ``[prompt]``, of the model as it is now."""
         return _as_numpy(self._fast.corrupt_metric)
 
+    @on_the_model
     def _check_difference(self) -> None:
-        for which, values in (("clean", self.clean_metric), ("corrupt", self.corrupt_metric)):
+        measured = _as_numpy(self._fast.clean_metric), _as_numpy(self._fast.corrupt_metric)
+        for which, values in zip(("clean", "corrupt"), measured, strict=True):
             strange = np.flatnonzero(~np.isfinite(values))
             if len(strange):
                 raise MetricError(
                     f"{self._setup.metric.name} is {values[strange[0]]} on {which} prompt "
                     f"{strange[0]}: a metric gives one finite number per prompt"
                 )
-        clean, corrupt = self.clean_metric.mean(), self.corrupt_metric.mean()
+        clean, corrupt = (values.mean() for values in measured)
         scale, noise = max(abs(clean), abs(corrupt), 1e-12), float(self._noise(self._fast).mean())
         if abs(clean - corrupt) <= max(1e-6 * scale, noise):
             apart = f"{clean:.6g}"
@@ -310,6 +319,7 @@ class Experiment(Judging):
             self._plans[key] = plan
         return plan
 
+    @on_the_model
     def patch(
         self,
         request: Asked,
@@ -383,6 +393,7 @@ class Experiment(Judging):
             chosen = chosen.with_setup(setup)
         return self._run(plan, choice, chosen, None if metrics is None else tuple(metrics))
 
+    @on_the_model
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Schedule:
         """Return what the fast engine would really run for a request, and in how many stacks.
 
@@ -391,6 +402,7 @@ class Experiment(Judging):
         plan = self.plan(request, variant, mode)
         return self._fast.described(plan)
 
+    @on_the_model
     def compare(
         self,
         request: Asked,
@@ -459,6 +471,25 @@ class Experiment(Judging):
         )
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        """Drop what was recorded of the model as it was; plans hold for any weights."""
+        self._engines.clear()
+        self._known_noise.clear()
+        self._setup = replace(self._setup, model=self._setup.backend.renewed())
+
+    def _renew(self) -> None:
+        """Record the model as it is now, and check that its metric still says something."""
+        self._forget()
+        if not self._allow_no_difference:
+            self._check_difference()
+
+    @property
+    def _fast(self) -> FastEngine | ChunkedEngine:
+        """The fast engine on this experiment, with its recordings."""
+        engine = self._engine(Fast())
+        assert isinstance(engine, FastEngine | ChunkedEngine)
+        return engine
 
     def _bound(
         self, metrics: Mapping[str, Any], problems: Problems, wrong: str
@@ -531,10 +562,14 @@ class Experiment(Judging):
 
     def __repr__(self) -> str:
         setup = self._setup
+        try:
+            clean, corrupt = self.clean_metric.mean(), self.corrupt_metric.mean()
+            measured = f"{clean:.3f} clean, {corrupt:.3f} corrupt"
+        except CircuitGraphError as error:  # the model may be in no state to be run now
+            measured = f"not to be measured: {error}"
         return (
             f"Experiment: {setup.n_prompts} prompt pairs of {setup.n_pos} tokens, "
-            f"{setup.metric.name} {self.clean_metric.mean():.3f} clean, "
-            f"{self.corrupt_metric.mean():.3f} corrupt\n  {self.graph}"
+            f"{setup.metric.name} {measured}\n  {self.graph}"
         )
 
     def _repr_html_(self) -> str:

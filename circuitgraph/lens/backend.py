@@ -97,6 +97,9 @@ class Backend(Protocol):
     def problems(self) -> list[ModelError]:
         """Return what keeps the model from being patched as it stands: training mode, hooks."""
 
+    def renewed(self) -> "Backend":
+        """Return the back end of the model as it is now: nothing read of its weights is kept."""
+
     def __len__(self) -> int:
         """Return the number of layers."""
 

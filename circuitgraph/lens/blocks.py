@@ -20,6 +20,7 @@ from torch.nn import functional
 from circuitgraph.errors import ModelError
 from circuitgraph.lens.backend import Limits
 from circuitgraph.lens.calls import FixedKeys, with_keys
+from circuitgraph.lens.guard import foreign_forwards, foreign_hooks
 from circuitgraph.lens.modules import Stop, first_tensor, replaced, with_first
 from circuitgraph.lens.parts import ModelParts, is_conv1d, weight_of
 from circuitgraph.lens.record import BlockCall, Recording, record
@@ -92,14 +93,34 @@ class Blocks:
 
     def problems(self) -> list[ModelError]:
         """Return what keeps the model from being patched as it stands."""
-        if not getattr(self.model, "training", False):
-            return []
-        return [
-            ModelError(
-                "the model is in training mode, so dropout would make every run different: "
-                "call model.eval()"
+        found = []
+        if getattr(self.model, "training", False):
+            found.append(
+                ModelError(
+                    "the model is in training mode, so dropout would make every run different: "
+                    "call model.eval()"
+                )
             )
-        ]
+        if hooked := foreign_hooks(self.model):
+            found.append(
+                ModelError(
+                    f"hooks were left on the model at {_few(hooked)}; they would act on some runs "
+                    "and not on others: call handle.remove() of what registering them returned, or "
+                    "model.reset_hooks(including_permanent=True) of a bridge"
+                )
+            )
+        if placed := foreign_forwards(self.model):
+            found.append(
+                ModelError(
+                    f"the forward of {_few(placed)} was replaced on the instance; it would act on "
+                    "some runs and not on others: del module.forward, or change the class"
+                )
+            )
+        return found
+
+    def renewed(self) -> "Blocks":
+        """Return the back end of the model as it is now: nothing read of its weights is kept."""
+        raise NotImplementedError
 
     # -- places, found by each library ------------------------------------------------------------
 
@@ -561,3 +582,7 @@ def _part_of(features: slice | Tensor, part: slice) -> slice | Tensor:
     if isinstance(features, slice):
         return slice(features.start + part.start, features.start + part.stop)
     return features[part]
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"

@@ -29,6 +29,7 @@ from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
+from circuitgraph.lens.fingerprint import Fingerprint, fingerprint
 from circuitgraph.lens.record import Recording
 from circuitgraph.lens.traits import Traits, close, find_traits
 from circuitgraph.metrics import Readout
@@ -53,8 +54,8 @@ REPLAYED = ("mid", "q", "k", "v", "z", "mlp", "keys", "values")
 """What of the clean run is needed to replay its parts."""
 
 
-_KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Any, Traits]] = WeakKeyDictionary()
-"""What was found of models that are still there, with marks of the weights it was found for."""
+_KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Fingerprint, Traits]] = WeakKeyDictionary()
+"""What was found of models that are still there, with the state they were in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +132,13 @@ class FastEngine:
         if not self.self_check:
             return UNCHECKED
         model = self.blocks.model
-        marks = tuple((weight.data_ptr(), weight._version) for weight in model.parameters())
+        state = fingerprint(model)
         known = _KNOWN_TRAITS.get(model)
-        if known is None or known[0] != marks:
+        if known is None or known[0] != state:
             clean = self.blocks.record(self.setup.clean[:2])
             corrupt = self.blocks.record(self.setup.corrupt[:2])
             with torch.no_grad():
-                _KNOWN_TRAITS[model] = (marks, find_traits(self.blocks, clean, corrupt))
+                _KNOWN_TRAITS[model] = (state, find_traits(self.blocks, clean, corrupt))
         return _KNOWN_TRAITS[model][1]
 
     @property

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from circuitgraph.errors import ModelError
 from circuitgraph.graph import ModelShape
 from circuitgraph.lens.backend import Limits
 from circuitgraph.lens.blocks import Blocks
@@ -57,24 +56,9 @@ class BridgeBackend(Blocks):
             device=weight.device,
         )
 
-    def problems(self) -> list[ModelError]:
-        """Return what keeps the model from being patched as it stands."""
-        found = super().problems()
-        # Some bridges mirror hook points with permanent hooks of their own.
-        left = [
-            name
-            for name, point in self.model.hook_dict.items()
-            if any(not handle.is_permanent for handle in getattr(point, "fwd_hooks", ()))
-        ]
-        if left:
-            found.append(
-                ModelError(
-                    f"hooks were left on the model at {', '.join(sorted(left)[:3])}"
-                    f"{' and others' if len(left) > 3 else ''}; they would act on every run: "
-                    "call model.reset_hooks()"
-                )
-            )
-        return found
+    def renewed(self) -> "BridgeBackend":
+        """Return the back end of the model as it is now."""
+        return BridgeBackend(self.model, self._tokenizer)
 
     # -- places ---------------------------------------------------------------------------------
 

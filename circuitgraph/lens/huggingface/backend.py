@@ -78,16 +78,11 @@ class HuggingFaceModel(Blocks):
                     "AutoModelForCausalLM.from_pretrained(name, attn_implementation='eager')"
                 )
             )
-        left = [path for path, module in self.model.named_modules() if _hooks_of_others(module)]
-        if left:
-            found.append(
-                ModelError(
-                    f"hooks were left on the model at {', '.join(sorted(left)[:3])}"
-                    f"{' and others' if len(left) > 3 else ''}; they would act on every run: "
-                    "call .remove() of what registering them returned"
-                )
-            )
         return found or self._unproved
+
+    def renewed(self) -> "HuggingFaceModel":
+        """Return the back end of the model as it is now."""
+        return HuggingFaceModel(self.model, self.names, self._tokenizer)
 
     @cached_property
     def _unproved(self) -> list[ModelError]:
@@ -142,13 +137,3 @@ class HuggingFaceModel(Blocks):
     def hooks(self, pairs: Sequence[tuple[HookSite, Hook]]) -> AbstractContextManager[None]:
         """Call hooks at some modules inside the ``with`` block, in this order at each."""
         return hooked(self.model, pairs)
-
-
-def _hooks_of_others(module: Any) -> list[Any]:
-    """Return a module's hooks; but those by which transformers itself collects its outputs."""
-    held = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return [
-        hook
-        for hook in held
-        if not str(getattr(hook, "__module__", "")).startswith("transformers.")
-    ]
