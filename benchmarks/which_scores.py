@@ -1,16 +1,16 @@
-"""# Which scores make the better circuit?
+"""Which scores make the better circuit? Several ways of finding one, judged on held-out prompts.
 
-Exact effects of single edges, four kinds of estimates, ACDC and a backward search, all asked the
+Exact effects of single edges, four kinds of estimates, ACDC and a backward search are all asked the
 same question of SmolLM2-135M: which edges carry indirect objects? Each finds its circuits on one
 half of the prompts; all are judged on the other half. One figure has a curve for each kind of score
-(faithfulness against size) and a point for each search.
+(faithfulness against size) and a point for each search. CPR is the area under f where edges are
+ranked by importance, CMD the area of |1 - f| where they are ranked by size, as in MIB
+(arXiv:2504.13151).
 
-`python examples/which_scores.py` measures only what two cores can measure in a quarter of an hour:
-the exact effects are screened, and so are few prompts. On a GPU, `DEVICE=cuda PROMPTS=50 EXACT=all
-python examples/which_scores.py` measures every single edge.
+``python -m benchmarks.which_scores`` screens the exact effects, on few prompts; on a GPU
+``DEVICE=cuda PROMPTS=25 EXACT=all python -m benchmarks.which_scores`` measures every single edge.
 """
 
-# %%
 import os
 import time
 
@@ -32,10 +32,7 @@ found_on, held_out = (cg.Experiment(model, half) for half in task.split(0.5))
 request = "node -> port => logits"
 print(found_on)
 
-# %% [markdown]
-# ## Scores of every edge
-
-# %%
+# Scores of every edge.
 engines = {
     "EAP": cg.EAP(),
     "EAP-IG": cg.EAPIG(steps=5),
@@ -57,13 +54,6 @@ elif exact == "screened":
     scores["exact, screened by EAP-IG"] = screening.effects
 seconds[list(scores)[-1]] = time.perf_counter() - started
 
-# %% [markdown]
-# ## Curves, on prompts that no score has seen
-#
-# CPR is the area under f where edges are ranked by importance, CMD the area of |1 - f| where they
-# are ranked by size, as in MIB (arXiv:2504.13151).
-
-# %%
 signed, rows = {}, []
 for name, effects in scores.items():
     signed[name] = held_out.curve(effects, sizes=sizes, sign="signed")
@@ -73,10 +63,7 @@ for name, effects in scores.items():
 table = pd.DataFrame(rows, columns=["scores", "CPR", "CMD", "Jaccard at 1,000", "seconds"])
 print(table.round(3).to_string(index=False))
 
-# %% [markdown]
-# ## Searches, one circuit each
-
-# %%
+# Searches, one circuit each.
 first = cg.discover.cut(scores["EAP-IG"], start_from)
 searches = {
     f"ACDC at {threshold:g} from {start_from:,} edges": cg.discover.acdc(
@@ -96,7 +83,6 @@ for name, search in searches.items():
 found = pd.DataFrame(points, columns=["name", "edges", "faithfulness", "low", "high"])
 print(found.round(3).to_string(index=False))
 
-# %%
 chart = plot_curves(
     signed, title="Circuits for indirect objects in SmolLM2-135M", points=found, bands=True
 )
