@@ -268,6 +268,8 @@ class ReferenceEngine:
     ) -> Kept:
         """Run the model once with writes and ports set, and keep what is wanted."""
         kept, live = Kept(), {}
+        # A pass that was interrupted, Ctrl-C for example, may have left these as they were.
+        self._inside, self._patched_head = False, None
         hooks: list[tuple[HookSite, Callable[..., Tensor | None]]] = []
 
         def see(port: Port) -> Callable[..., None]:
@@ -357,8 +359,8 @@ class ReferenceEngine:
             if self._inside:
                 return None
             fired[number] += 1
-            self._inside = True
             try:
+                self._inside = True
                 given = inner(_by_position(value, shape), hook)
             finally:
                 self._inside = False
@@ -395,8 +397,8 @@ class ReferenceEngine:
     def attention_of(self, head: Head, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return a layer's values when one head's ports read these; its pattern may be wanted."""
         wanted = [s for s in self.sites.values() if (s.layer, s.part) == (head.layer, "pattern")]
-        self._patched_head, self._patterns = head.head, 0
         try:
+            self._patched_head, self._patterns = head.head, 0
             new = self.blocks.attention_from_ports(head.layer, q, k, v, self.call(head.layer))
         finally:
             self._patched_head = None

@@ -8,7 +8,6 @@ ours. What is somebody else's is only found here: it would act on some runs and 
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -42,7 +41,7 @@ class guarded:  # noqa: N801  # used as ``with guarded(model)``
         model: A bridge or a module; bridges of one module share one lock.
     """
 
-    __slots__ = ("_held", "_lock", "_model", "_outermost")
+    __slots__ = ("_lock", "_model", "_outermost")
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -50,18 +49,18 @@ class guarded:  # noqa: N801  # used as ``with guarded(model)``
         key = inner if isinstance(inner, nn.Module) else model
         with _LOCKS_LOCK:
             self._lock = _LOCKS.setdefault(key, threading.RLock())
-        self._held = self._outermost = False
+        self._outermost = False
 
     def __enter__(self) -> None:
         # The lock knows who holds it: a count of our own would be wrong for good after an
-        # interrupt at the wrong moment.
+        # interrupt at the wrong moment. Only the outermost block takes it.
         self._outermost = not self._lock._is_owned()
+        if not self._outermost:
+            return
         entered = False
         try:
             self._lock.acquire()
-            self._held = True
-            if self._outermost:
-                _take_away_ours(self._model)
+            _take_away_ours(self._model)
             entered = True
         finally:
             if not entered:
@@ -76,16 +75,14 @@ class guarded:  # noqa: N801  # used as ``with guarded(model)``
 
     def _leave(self, kind: object) -> None:
         try:
-            if self._held and self._outermost and kind is not None:
+            if self._outermost and self._lock._is_owned() and kind is not None:
                 _take_away_ours(self._model)
         finally:
             self._release()
 
     def _release(self) -> None:
-        if self._held:
-            with suppress(RuntimeError):  # interrupted just after it was released
-                self._lock.release()
-            self._held = False
+        if self._outermost and self._lock._is_owned():
+            self._lock.release()
 
 
 def foreign_hooks(model: nn.Module) -> list[str]:

@@ -287,6 +287,10 @@ class FastEngine:
         if self.cannot(plan):
             yield from self.answering(plan).run(plan)
             return
+        if plan.source.startswith("mean") and self.setup.dataset is not None:
+            with torch.no_grad():
+                # Recorded before a part of the model runs with anything replaced.
+                _ = self.state.sources.samples
         kept = self.judged(plan)
         if kept is not None:
             yield from self.judge(plan, kept)
