@@ -84,7 +84,7 @@ def interrupted(files: tuple[str, ...], at: int, error: type[BaseException]) -> 
     """Raise an error before the ``at``-th line that runs in some files; -1 for never."""
     count = [0]
 
-    def line(frame: FrameType, event: str, _: Any) -> Any:  # noqa: ARG001
+    def line(frame: FrameType, event: str, _: Any) -> Any:
         if event == "line":
             if count[0] == at:
                 count[0] += 1
@@ -92,7 +92,7 @@ def interrupted(files: tuple[str, ...], at: int, error: type[BaseException]) -> 
             count[0] += 1
         return line
 
-    def call(frame: FrameType, event: str, _: Any) -> Any:  # noqa: ARG001
+    def call(frame: FrameType, event: str, _: Any) -> Any:
         return line if frame.f_code.co_filename.endswith(files) else None
 
     before = sys.gettrace()
