@@ -361,7 +361,7 @@ class TestBundles:
         assert f"the strongest 3 of {count} lines" in few.dot
         widths = sorted((float(edge["penwidth"]) for edge in edges_of(every)), reverse=True)
         assert sorted((float(e["penwidth"]) for e in edges_of(few)), reverse=True) == widths[:3]
-        with pytest.raises(CircuitError, match="max_edges must be 1 or more"):
+        with pytest.raises(CircuitError, match="max_edges must be a whole number of at least 1"):
             IOI.draw(bundle=True, max_edges=0)
 
     def test_it_needs_groups_and_something_between_them(self):
@@ -392,7 +392,9 @@ class TestLimits:
     def test_nothing_to_draw(self):
         with pytest.raises(CircuitError, match="nothing to draw: the circuit has no edges"):
             Circuit.from_edges(GPT2, []).draw()
-        with pytest.raises(CircuitError, match="max_edges must be 1 or more, got 0"):
+        with pytest.raises(
+            CircuitError, match="max_edges must be a whole number of at least 1, got 0"
+        ):
             IOI.draw(max_edges=0)
         with pytest.raises(CircuitError, match="rankdir must be one of 'TB', 'BT', 'LR', got 'RL'"):
             IOI.draw(rankdir="RL")

@@ -3,6 +3,7 @@
 from html import escape
 from typing import get_args
 
+from circuitgraph.arguments import flag, text, whole
 from circuitgraph.circuit import Circuit
 from circuitgraph.draw.drawing import Drawing
 from circuitgraph.draw.figure import Caption, figure_dot
@@ -62,8 +63,11 @@ def draw_circuit(
         raise CircuitError(f"rankdir must be one of {allowed}, got {rankdir!r}")
     if not circuit.members:
         raise CircuitError("nothing to draw: the circuit has no edges")
-    if max_edges < 1:
-        raise CircuitError(f"max_edges must be 1 or more, got {max_edges}")
+    max_edges = whole("max_edges", max_edges, CircuitError, 1)
+    if title is not None:
+        text("title", title, CircuitError)
+    for name, given in (("labels", labels), ("bundle", bundle), ("legend", legend)):
+        flag(name, given, CircuitError)
     edges, note = _bundled(circuit) if bundle else _strongest(circuit, max_edges)
     sketch = sketch_groups(circuit, edges) if bundle else sketch_nodes(circuit, edges)
     if bundle and len(sketch.lines) > max_edges:

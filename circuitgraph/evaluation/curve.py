@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import collection, number, whole
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.cutting import How, check_cut, chosen
 from circuitgraph.circuit.scores import Sign, scores_of
@@ -126,6 +127,11 @@ def curve(
     scores = scores_of(effects)
     if scores.shape != experiment.graph.shape:
         raise CircuitError("these scores are of another model than the experiment's")
+    whole("seed", seed, CircuitError, 0)
+    if not 0 < number("confidence", confidence, CircuitError) < 1:
+        raise CircuitError(f"confidence lies between 0 and 1, such as 0.95, got {confidence!r}")
+    if sizes is not None:
+        sizes = collection("sizes", sizes, "numbers of edges or shares", CircuitError)
     n_all = len(judge.masks.edges)
     # On a small graph several of MIB's shares are the same number of edges.
     counts = _counts(sizes, n_all) if sizes is not None else sorted({*_counts(MIB_SHARES, n_all)})

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import number
 from circuitgraph.circuit import Circuit
 from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.judge import NEAR, Judge
@@ -139,6 +140,7 @@ def evaluate(
     mask = judge.masks.of_circuit(circuit)
     n_random = whole_number("baselines", baselines, 0)
     whole_number("seed", seed, 0)
+    number("confidence", confidence, CircuitError)
     if not 0 < confidence < 1:
         raise CircuitError(f"confidence lies between 0 and 1, such as 0.95, got {confidence!r}")
     if not mask.any():

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import number
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.masks import Mask
 from circuitgraph.errors import CircuitError
@@ -88,7 +89,9 @@ def run_tests(
     judge = Judge(experiment, source)
     whole_number("randoms", randoms, 2)
     whole_number("permutations", permutations, 1)
+    whole_number("seed", seed, 0)
     for name, share in (("epsilon", epsilon), ("quantile", quantile), ("alpha", alpha)):
+        number(name, share, CircuitError)
         if not 0 < share < (0.5 if name == "epsilon" else 1):
             raise CircuitError(f"{name} is a share, between 0 and 1, got {share!r}")
     mask = judge.masks.on_a_way(judge.masks.of_circuit(circuit))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import number as finite
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.reading import read_node
 from circuitgraph.errors import CircuitError
@@ -86,7 +87,7 @@ def completeness(
         raise CircuitError("the circuit has no heads and no MLPs that could be knocked out")
     span = abs(judge.span)
     named = {"nothing": ()} | _named(circuit, sets)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, 0))
     for number in range(random_sets):
         inside = generator.random(len(candidates)) < 0.5
         named[f"random {number + 1}"] = tuple(
@@ -221,6 +222,7 @@ def minimality(
     mask = judge.masks.of_circuit(circuit)
     if by not in ("edge", "node"):
         raise CircuitError(f"by must be 'edge' or 'node', got {by!r}")
+    finite("confidence", confidence, CircuitError)
     if not 0 < confidence < 1:
         raise CircuitError(f"confidence lies between 0 and 1, such as 0.95, got {confidence!r}")
     if beside is not None and by == "edge":
