@@ -83,9 +83,11 @@ for name, search in searches.items():
 found = pd.DataFrame(points, columns=["name", "edges", "faithfulness", "low", "high"])
 print(found.round(3).to_string(index=False))
 
+table.to_csv("which_scores.csv", index=False)
+found.to_csv("which_searches.csv", index=False)
+for number, curve in enumerate(signed.values()):
+    curve.save(f"which_scores_{number}.json")
 chart = plot_curves(
     signed, title="Circuits for indirect objects in SmolLM2-135M", points=found, bands=True
 )
 chart.save("which_scores.svg")
-table.to_csv("which_scores.csv", index=False)
-found.to_csv("which_searches.csv", index=False)
