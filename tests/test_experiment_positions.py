@@ -213,11 +213,11 @@ NAN, BARE = torch.full((4,), float("nan")), torch.zeros(4)
         ),
         (
             lambda: experiment().patch("0.1 => logits").statistics(confidence="x"),
-            "confidence must be a number",
+            "confidence must be a finite number",
         ),
         (
             lambda: experiment().patch("0.1 => logits").statistics(resamples="x"),
-            "resamples must be a number",
+            "resamples must be a whole number",
         ),
     ],
 )

@@ -141,7 +141,7 @@ class TestHub:
     def test_empty_name(self, name):
         with pytest.raises(ModelError) as caught:
             load_model(name)
-        assert str(caught.value) == f"cannot load model {name!r}: the name is empty{WAYS_OUT}"
+        assert str(caught.value) == f"cannot load model {name!r}: that is no name{WAYS_OUT}"
 
     def test_cannot_be_reached(self, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -27,7 +27,7 @@ _CHUNK = 127
 """Words per partial sum; odd, so that no row of a usual width is a whole number of chunks."""
 
 Marks = tuple[tuple[int, int], ...]
-"""Address and version counter of every parameter and buffer."""
+"""Address and version counter of every parameter; some models write their buffers as they run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,13 @@ def fingerprint(model: nn.Module) -> Fingerprint:
 
 
 def marks(model: nn.Module) -> Marks:
-    """Return where a model's tensors lie and how often PyTorch saw them change; reads no weight."""
-    return tuple((tensor.data_ptr(), tensor._version) for _, tensor in _tensors(model))
+    """Return where parameters lie and how often PyTorch saw them change; reads no weight."""
+    return tuple(
+        (tensor.data_ptr(), tensor._version)
+        for module in modules_of(model).values()
+        for tensor in module._parameters.values()
+        if tensor is not None
+    )
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:

