@@ -5,6 +5,7 @@ gives what the closed form of a norm gives; an activation one that treats every 
 is not linear; a product's reader one that reads an activation times what another module gave.
 """
 
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +168,9 @@ def _norm(one: Seen) -> Norm | None:
         return made.reshape(stream.shape)
 
     try:
-        norm = find_norm(run, one.read, one.gave)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of modules that are no norm and miss what they need
+            norm = find_norm(run, one.read, one.gave)
     except Exception:  # noqa: BLE001  # what cannot be called like a norm is none
         return None
     return norm if isinstance(norm, Norm) else None

@@ -502,3 +502,12 @@ def test_every_edge_at_once_equals_the_plan(model: str) -> None:
     for at_once in (2**27, 500):
         found = every_edge(state, cg.EAPIG(steps=2), at_once)[0].movedim(0, 2).numpy()
         np.testing.assert_allclose(found, plan, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rules", ["relp", "gim"])
+def test_finding_norms_tells_users_nothing_of_modules_that_were_only_tried(rules: Any) -> None:
+    exp = experiment("llama")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        exp.patch("0.0 -> logits", engine=cg.EAP(rules=rules))
+    assert not [str(warning.message) for warning in said]
