@@ -328,7 +328,7 @@ def test_compare_passes_on_values_and_data_sets(experiment: cg.Experiment) -> No
 def test_compare_says_what_is_wrong_before_it_runs(
     experiment: cg.Experiment, monkeypatch: pytest.MonkeyPatch, asked: Any, words: str
 ) -> None:
-    monkeypatch.setattr(cg.Experiment, "_run", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(cg.Experiment, "_answered", lambda *_: pytest.fail("it ran"))
     with pytest.raises(cg.CircuitGraphError, match=re.escape(words)):
         experiment.compare("0.1 -> logits", **asked)
 

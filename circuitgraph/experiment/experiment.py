@@ -21,9 +21,8 @@ from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import CircuitGraphError, MetricError, Problems, RequestError
 from circuitgraph.experiment.choosing import plan_of_cells
 from circuitgraph.experiment.display import experiment_html
-from circuitgraph.experiment.grid import measured_grid, metrics_apart
 from circuitgraph.experiment.judging import Judging
-from circuitgraph.experiment.labels import Measurements, labelled
+from circuitgraph.experiment.labels import attributes
 from circuitgraph.experiment.meeting import keep_meeting
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
@@ -41,6 +40,7 @@ from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values, sent
 from circuitgraph.experiment.watch import ModelWatch, on_the_model
 from circuitgraph.experiment.ways import Way, ways_of
+from circuitgraph.experiment.work import Work, metrics_apart
 from circuitgraph.graph import ModelGraph
 from circuitgraph.lens.additivity import check_additive
 from circuitgraph.lens.guard import guarded
@@ -49,6 +49,9 @@ from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan
 from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
 from circuitgraph.schedule import Schedule
+from circuitgraph.sweeps.executor import Executor, InProcess
+from circuitgraph.sweeps.frame import Frame
+from circuitgraph.sweeps.question import Question
 
 __all__ = ["Experiment"]
 
@@ -186,6 +189,7 @@ class Experiment(Judging):
         self._engines: dict[EngineChoice, Engine] = {}
         self._plans: dict[Any, Plan] = {}
         self._known_noise: dict[str, Tensor] = {}
+        self._executor: Executor = InProcess()
         with guarded(backend.model):
             check_additive(backend, pair.clean)
         if not allow_no_difference:
@@ -372,26 +376,19 @@ class Experiment(Judging):
             ... )  # doctest: +SKIP
             >>> effects["answer"].top(3)  # doctest: +SKIP
         """
-        choice = choose_engine(engine)
         source, values, dataset = source_parts(source, values, dataset)
-        plan = self.plan(request, variant, mode, source=source)
-        if only is not None:
-            plan = plan_of_cells(plan, only)
-        readout, in_corrupt = self._setup.metric, self._setup.corrupt_metric
-        if metrics is not None:
-            readout, in_corrupt = self._named(metrics, f"cannot measure {plan.title!r}")
-        self._check(plan, readout, values, dataset)
-        chosen = self._engine(choice)
-        if metrics is not None or values is not None or dataset is not None:
-            setup = replace(
-                self._setup,
-                metric=readout,
-                corrupt_metric=in_corrupt,
-                given={node: value.detach().clone() for node, value in (values or {}).items()},
-                dataset=None if dataset is None else dataset.detach().clone(),
-            )
-            chosen = chosen.with_setup(setup)
-        return self._run(plan, choice, chosen, None if metrics is None else tuple(metrics))
+        question = Question(
+            as_request(request),
+            variant,
+            mode,
+            choose_engine(engine),
+            source,
+            values,
+            dataset,
+            metrics,
+            only,
+        )
+        return self._answered(self._prepared(question))
 
     @on_the_model
     def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Schedule:
@@ -535,30 +532,66 @@ class Experiment(Judging):
             self._engines[choice] = choice.prepare(self._setup, self._options)
         return self._engines[choice]
 
-    def _run(
-        self, plan: Plan, choice: EngineChoice, prepared: Engine, names: tuple[str, ...] | None
-    ) -> Effects:
-        """Run a plan and return its effects; ``names`` are those of its metrics, where several."""
+    def _prepared(self, question: Question) -> Work:
+        """Return a question with its plan and what answers it, all of it checked.
+
+        Raises:
+            CircuitGraphError: See `patch`.
+        """
+        plan = self.plan(question.request, question.variant, question.mode, source=question.source)
+        if question.only is not None:
+            plan = plan_of_cells(plan, question.only)
+        metrics, values, dataset = question.metrics, question.values, question.dataset
+        readout, in_corrupt = self._setup.metric, self._setup.corrupt_metric
+        if metrics is not None:
+            readout, in_corrupt = self._named(metrics, f"cannot measure {plan.title!r}")
+        self._check(plan, readout, values, dataset)
+        chosen = self._engine(question.engine)
+        if metrics is not None or values is not None or dataset is not None:
+            setup = replace(
+                self._setup,
+                metric=readout,
+                corrupt_metric=in_corrupt,
+                given={node: value.detach().clone() for node, value in (values or {}).items()},
+                dataset=None if dataset is None else dataset.detach().clone(),
+            )
+            chosen = chosen.with_setup(setup)
         problems = Problems()
         problems.add(autocast_problem(self._setup.clean.device))
         problems.raise_if_any(f"cannot patch {plan.title!r}")
-        engine = prepared.answering(plan)
+        engine = chosen.answering(plan)
+        return Work(question, plan, engine, self._options, self._watch.recorded)
+
+    def _answered(self, work: Work) -> Effects:
+        """Hand the parts of a question to the executor, and label what comes back."""
+        plan = work.plan
         with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
-            grid = measured_grid(engine, plan, advance)
+            finished = list(self._executor.run(work, [work.whole], advance))
+        frame = self._frame(work)
+        grid = frame.empty()
+        for found in finished:
+            grid[:, found.places] = found.values
+        return frame.effects(grid)
+
+    def _frame(self, work: Work) -> Frame:
+        """Return what makes effects of a question's numbers; clean and corrupt are measured."""
+        engine, metrics = work.engine, work.question.metrics
         clean, corrupt, noise = (
             metrics_apart(engine.setup.metric, values)
             for values in (engine.clean_metric, engine.corrupt_metric, self._noise(engine))
         )
-        return labelled(
-            plan,
-            Measurements(grid, clean, corrupt, noise),
+        names = None if metrics is None else tuple(metrics)
+        attrs = attributes(
+            work.plan,
             engine=engine.name,
-            estimate=choice.is_estimate,
+            estimate=work.question.engine.is_estimate,
             metrics=tuple(part.name for part in engine.setup.metric.parts),
             names=names,
             backend=self._setup.backend,
             prompts=self.fingerprint,
+            n_prompts=clean.shape[-1],
         )
+        return Frame(work.plan.axes, attrs, names, clean, corrupt, noise)
 
     def __repr__(self) -> str:
         setup = self._setup

@@ -70,6 +70,12 @@ class ModelWatch:
         self._recorded = now
         return changed
 
+    @property
+    def recorded(self) -> Fingerprint:
+        """The fingerprint of the model as it was last recorded."""
+        assert self._recorded is not None, "a model is checked before it is run"
+        return self._recorded
+
     def forget(self) -> None:
         """Count nothing as recorded."""
         self._recorded = None

@@ -5,17 +5,19 @@ not those written through ``.data``, NumPy or a kernel of somebody's own, so the
 are summed: at about 12 GB/s on one core, in one pass over memory.
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Fingerprint", "Marks", "fingerprint", "marks", "modules_of"]
+__all__ = ["Fingerprint", "Marks", "fingerprint", "marks", "modules_of", "weights_digest"]
 
 SUMMED_WHOLE = {"cpu": 2 * 2**30, "cuda": 128 * 2**30}
 """Bytes of weights up to which every byte is read, by device; of larger models a sample is."""
@@ -67,6 +69,35 @@ def fingerprint(model: nn.Module) -> Fingerprint:
         tuple(chain(_module_settings(model), _config_settings(model))),
         () if whole else marks(model),
     )
+
+
+def weights_digest(model: nn.Module, known: Fingerprint) -> str:
+    """Return a short text that tells weights and settings from others, on any device and machine.
+
+    Every byte of the weights counts, also where a fingerprint takes a sample; it is taken once for
+    each fingerprint.
+
+    Args:
+        model: The model.
+        known: Its fingerprint now.
+    """
+    held = _DIGESTS.get(model)
+    if held is not None and held[0] == known:
+        return held[1]
+    named = list(_tensors(model))
+    sums = known.sums if not known.marks else _sums([tensor for _, tensor in named], whole=True)
+    tensors = [(name, str(tensor.dtype), tuple(tensor.shape)) for name, tensor in named]
+    settings = [entry for entry in known.settings if entry[0] not in _ELSEWHERE]
+    text = repr((tensors, sums, settings))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    _DIGESTS[model] = (known, digest)
+    return digest
+
+
+_DIGESTS: WeakKeyDictionary[nn.Module, tuple[Fingerprint, str]] = WeakKeyDictionary()
+
+_ELSEWHERE = frozenset({"device", "name_or_path", "_name_or_path", "n_devices"})
+"""Settings that say where a model is or came from, not what it computes."""
 
 
 def marks(model: nn.Module) -> Marks:

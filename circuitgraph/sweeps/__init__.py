@@ -1,0 +1,1 @@
+"""Sweeps in parts: what is asked as a value, its parts by name, and where they run."""
