@@ -1,11 +1,9 @@
 """How Sphinx builds the documentation: offline, warnings are errors (`make docs`)."""
 
-import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-os.environ["PLOTLY_RENDERER"] = "notebook"  # figures as pages, plotly in them: no network needed
 sys.path.insert(0, str(Path(__file__).parent))  # for percent.py, which reads the examples
 
 project = "circuitgraph"

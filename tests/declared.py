@@ -22,9 +22,9 @@ def normal(name: str) -> str:
 
 
 def declared(project: dict[str, object]) -> set[str]:
-    """The distributions that the package needs, in run time and by its optional pictures."""
+    """The distributions that the package needs at run time."""
     table: dict = project["project"]  # type: ignore[assignment,type-arg]
-    asked = [*table["dependencies"], *table["optional-dependencies"].get("images", [])]
+    asked = table["dependencies"]
     return {normal(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in asked}
 
 

@@ -346,7 +346,7 @@ class TestShowing:
     def test_importing_circuits_brings_in_no_torch_and_no_plotting(self):
         code = (
             "import sys, circuitgraph.circuit; "
-            "print([m for m in ('torch', 'transformer_lens', 'plotly', 'pygraphviz', 'graphviz') "
+            "print([m for m in ('torch', 'transformer_lens', 'vl_convert', 'pygraphviz', 'graphviz') "
             "if m in sys.modules])"
         )
         done = run_python(code)

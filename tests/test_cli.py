@@ -241,8 +241,8 @@ class TestDraw:
     def test_heatmaps(self, effects, tmp_path):
         saved = effects.save(tmp_path / "effects.json")
         shown = run("draw", saved, "--heatmap", "--title", "All heads")
-        assert f"Drawn: {tmp_path / 'effects.html'}" in shown
-        assert "All heads" in (tmp_path / "effects.html").read_text(encoding="utf-8")
+        assert f"Drawn: {tmp_path / 'effects.svg'}" in shown
+        assert "All heads" in (tmp_path / "effects.svg").read_text(encoding="utf-8")
         both = Comparison({"mlps": effects, "again": effects}).save(tmp_path / "both.json")
         run("draw", both, "--heatmap", "-o", tmp_path / "both.html")
         assert "again" in (tmp_path / "both.html").read_text(encoding="utf-8")
@@ -349,7 +349,7 @@ def test_a_folder_of_results_takes_the_place_of_an_older_one(effects, tmp_path, 
     first.keep_effects(effects)
     first.finish()
     assert names_in(tmp_path / "results") == {
-        "effects.json", "effects.csv", "effects.html", "plotly.min.js", "run.json"
+        "effects.json", "effects.csv", "effects.html", "run.json"
     }  # fmt: skip
     (tmp_path / "results" / "notes.txt").write_text("mine")
     second = Folder(tmp_path / "results")
@@ -376,7 +376,7 @@ class TestOnSmolLM2:
             "plan.svg",
         }
         listed = {line.split()[0] for line in shown.split(f"In {folder}")[1].splitlines() if line}
-        assert names - {"plotly.min.js"} <= listed
+        assert names <= listed
         both = Comparison.load(folder / "head_to_logits.json")
         assert Effects.load(folder / "head_to_logits.mlps.json") == both.effects["mlps"]
         assert both.effects["mlps"].normalized().sel(layer=23, head=3) < -0.2
@@ -398,7 +398,7 @@ class TestOnSmolLM2:
         effects = Effects.load(folder / "effects.json")
         assert effects.cells() == ("23.3", "5.5")
         assert list(pd.read_csv(folder / "effects.csv")["name"].astype(str)) == ["23.3", "5.5"]
-        assert "plotly" in (folder / "effects.html").read_text()
+        assert "<svg" in (folder / "effects.html").read_text()
         report = (folder / "report.html").read_text()
         assert '<section id="circuit"' in report
         assert "<td>logits</td>" in report  # an edge of it

@@ -1,8 +1,6 @@
 """Comparisons of effects: agreement, paired differences, tables, sentences, files."""
 
 import pickle
-import sys
-import types
 import warnings
 from collections.abc import Mapping
 
@@ -464,17 +462,6 @@ def test_effects_without_a_cell_in_common_say_so() -> None:
     assert comparison.sentences()[1] == "x and y have no cell in common."
     assert "x and y: no cell in common" in repr(comparison)
     assert np.isnan(comparison.agreement()["jaccard"].item())
-
-
-def test_figures_are_drawn_by_the_drawing_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = types.ModuleType("circuitgraph.draw.comparison")
-    room.heatmaps = lambda comparison, **options: ("heatmaps", comparison, options)
-    room.scatter = lambda comparison, **options: ("scatter", comparison, options)
-    monkeypatch.setitem(sys.modules, "circuitgraph.draw", types.ModuleType("circuitgraph.draw"))
-    monkeypatch.setitem(sys.modules, "circuitgraph.draw.comparison", room)
-    comparison = both()
-    assert comparison.heatmap(title="t") == ("heatmaps", comparison, {"title": "t"})
-    assert comparison.scatter() == ("scatter", comparison, {})
 
 
 def test_several_metrics_are_told_apart() -> None:

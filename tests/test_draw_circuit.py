@@ -13,6 +13,7 @@ from circuitgraph.circuit import Circuit
 from circuitgraph.draw import Drawing, draw_circuit, rendering
 from circuitgraph.draw.legend import legend_items, legend_label
 from circuitgraph.draw.palette import STROKES
+from circuitgraph.draw.rendering import draw_dot
 from circuitgraph.draw.routing import Route
 from circuitgraph.draw.sketch import sketch_nodes
 from circuitgraph.errors import CircuitError
@@ -435,7 +436,7 @@ class TestFiles:
 
     def test_other_suffixes(self, plain, tmp_path):
         for name in ("circuit.gif", "circuit"):
-            with pytest.raises(CircuitError, match=r"must end in \.svg, \.png, \.pdf, \.dot"):
+            with pytest.raises(CircuitError, match=r"must end in \.svg, \.png, \.pdf, \.html, \.dot"):
                 plain.save(tmp_path / name)
 
     def test_more_dots_make_a_larger_picture(self, plain, tmp_path):
@@ -446,8 +447,7 @@ class TestFiles:
         assert width[1] == pytest.approx(4 * width[0], rel=0.02)
 
     def test_the_dot_text_draws_itself_again(self, plain):
-        again = Drawing(plain.dot, plain.caption)
-        assert again.svg == plain.svg
+        assert draw_dot(plain.dot, plain.caption) == plain
 
     def test_no_graphviz_program_is_needed(self, tmp_path):
         code = (
@@ -492,12 +492,12 @@ class TestSvg:
         assert 'stroke-linecap="round" stroke-dasharray="0.1,' in svg
 
     def test_it_says_what_it_shows(self):
-        assert '<svg role="img" aria-label="Mine: 13 edges, 11 nodes"' in IOI.draw(title="Mine").svg
+        assert '<svg role="group" aria-label="Mine: 13 edges, 11 nodes"' in IOI.draw(title="Mine").svg
 
 
 class TestNotebooks:
     def test_a_drawing_shows_itself(self, plain):
-        assert plain._repr_svg_().startswith("<svg")
+        assert "<svg" in plain._repr_html_()
         assert repr(plain) == "Drawing: 13 edges, 11 nodes"
 
     def test_a_circuit_shows_its_picture(self):
@@ -514,10 +514,10 @@ class TestNotebooks:
         assert "<svg" not in html
 
 
-def test_drawing_circuits_brings_in_no_plotly_and_no_pygraphviz():
+def test_drawing_circuits_brings_in_no_vega_and_no_pygraphviz():
     code = (
         "import sys; import circuitgraph.draw; "
-        "print([m for m in ('plotly', 'pygraphviz', 'torch') if m in sys.modules])"
+        "print([m for m in ('vl_convert', 'pygraphviz', 'torch') if m in sys.modules])"
     )
     done = run_python(code)
     assert done.stdout.strip() == "[]", done.stderr

@@ -3,7 +3,6 @@
 import pickle
 import subprocess
 import sys
-import types
 import warnings
 
 import numpy as np
@@ -493,14 +492,6 @@ def test_html_is_escaped() -> None:
     assert "<td>9.6</td><td>-0.33</td>" in html
 
 
-def test_the_figure_is_drawn_by_the_drawing_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = types.ModuleType("circuitgraph.draw.heatmap")
-    room.heatmap = lambda effects, **options: (effects, options)
-    monkeypatch.setitem(sys.modules, "circuitgraph.draw", types.ModuleType("circuitgraph.draw"))
-    monkeypatch.setitem(sys.modules, "circuitgraph.draw.heatmap", room)
-    assert heads().heatmap(title="t") == (heads(), {"title": "t"})
-
-
 def test_nothing_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -512,7 +503,7 @@ def test_nothing_warns() -> None:
 
 
 def test_importing_brings_in_nothing_heavy() -> None:
-    heavy = "torch transformer_lens plotly statsmodels scipy.stats matplotlib"
+    heavy = "torch transformer_lens vl_convert statsmodels scipy.stats matplotlib"
     code = (
         f"import sys, circuitgraph.effects; print([m for m in {heavy.split()} if m in sys.modules])"
     )

@@ -25,7 +25,7 @@ from tests.golden import check_golden
 ROOT = Path(__file__).parent.parent
 LIGHT_ROOMS = ["errors", "nodes", "graph", "request", "plan", "compiler", "schedule"]
 HEAVY = {"torch", "transformer_lens", "transformers", "pandas", "xarray", "numpy", "scipy"}
-HEAVY |= {"plotly", "networkx", "graphviz", "pygraphviz", "rich", "typer", "statsmodels"}
+HEAVY |= {"vl_convert", "networkx", "graphviz", "pygraphviz", "rich", "typer", "statsmodels"}
 
 
 def light_modules() -> list[str]:

@@ -226,10 +226,10 @@ class TestNothingFromOutside:
         assert f"script-src 'sha256-{digest}'" in html
         assert "default-src 'none'" in html
 
-    def test_no_torch_and_no_plotly(self):
+    def test_no_torch_and_no_vega(self):
         code = (
             "import sys, circuitgraph.draw.report\n"
-            "assert not {'torch', 'plotly', 'pygraphviz'} & set(sys.modules), sys.modules"
+            "assert not {'torch', 'vl_convert', 'pygraphviz'} & set(sys.modules), sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -225,7 +225,7 @@ def keep_judged(
             case Curve():
                 judgement.save(folder.add("curve.json", "faithfulness against size"))
                 chart = plot_curves({f"{judgement.how}, {judgement.sign}": judgement})
-                folder.keep_chart(chart, "curve.svg", "the same as a picture")
+                folder.keep_picture(chart, "curve.svg", "the same as a picture")
             case _:
                 pass
     folder.keep_report(

@@ -35,8 +35,8 @@ def draw(
             "--out",
             "-o",
             metavar="FILE",
-            help="What to write: .svg, .png, .pdf or .dot; of heatmaps .html instead of .dot.",
-            show_default="FILE with the suffix .svg, of heatmaps .html",
+            help="What to write: .svg, .png, .pdf, .html; of circuits .dot, of heatmaps .json too.",
+            show_default="FILE with the suffix .svg",
         ),
     ] = None,
     threshold: Annotated[
@@ -67,10 +67,7 @@ def draw(
         bool, typer.Option("--heatmap", help="Draw effects, or a comparison, as heatmaps.")
     ] = False,
 ) -> None:
-    """Draw saved effects or a saved circuit with Graphviz, or effects as heatmaps.
-
-    Heatmaps as .svg, .png and .pdf need kaleido and Chrome or Chromium; .html needs neither.
-    """
+    """Draw saved effects or a saved circuit with Graphviz, or effects as heatmaps."""
     if heatmap:
         _draw_heatmap(file, out, title, threshold=threshold, top=top, labels=labels)
         return
@@ -86,7 +83,6 @@ def _draw_heatmap(file: Path, out: Path | None, title: str | None, **others: obj
     Raises:
         EffectsError: A circuit, or an option that only pictures of circuits have.
     """
-    from circuitgraph.draw import save_figure
     from circuitgraph.effects import Comparison, Effects
 
     if given := [f"--{name}" for name, value in others.items() if value]:
@@ -99,7 +95,7 @@ def _draw_heatmap(file: Path, out: Path | None, title: str | None, **others: obj
             results = Comparison.load(file)
         case _:
             raise EffectsError(f"no heatmap of {str(file)!r}: it holds a circuit, not effects")
-    target = save_figure(results.heatmap(title=title), out or file.with_suffix(".html"))
+    target = results.heatmap(title=title).save(out or file.with_suffix(".svg"))
     say(repr(results), "", f"Drawn: {target}")
 
 

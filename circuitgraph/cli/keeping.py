@@ -8,11 +8,10 @@ from circuitgraph.errors import EffectsError
 from circuitgraph.files import MANIFEST, ResultsFolder, write_file
 
 if TYPE_CHECKING:
+    from circuitgraph.draw.picture import Picture
     from circuitgraph.effects import Comparison, Effects
 
 __all__ = ["Folder"]
-
-_PLOTLY = "plotly.min.js"
 
 
 class Folder:
@@ -40,7 +39,7 @@ class Folder:
         about = what or "the effects"
         effects.save(self.add(f"{stem}.json", f"{about}; Effects.load reads it"))
         effects.to_csv(self.add(f"{stem}.csv", f"{about}, a row each"))
-        self.keep_figure(effects.heatmap(), f"{stem}.html", f"{about}, a heatmap")
+        self.keep_picture(effects.heatmap(), f"{stem}.html", f"{about}, a heatmap")
 
     def keep_comparison(self, comparison: "Comparison", stem: str = "comparison") -> None:
         """Write a comparison, its table, its heatmaps and its scatter plot."""
@@ -50,26 +49,12 @@ class Folder:
         everything = len(comparison.labels)
         table = comparison.table(everything).dropna(subset=list(comparison.names))
         write_table(self.add(f"{stem}.csv", "effects side by side, a row each"), table)
-        self.keep_figure(comparison.heatmap(), f"{stem}.html", "the effects and their difference")
-        self.keep_figure(comparison.scatter(), f"{stem}_scatter.html", "one against the other")
+        self.keep_picture(comparison.heatmap(), f"{stem}.html", "the effects and their difference")
+        self.keep_picture(comparison.scatter(), f"{stem}_scatter.html", "one against the other")
 
-    def keep_figure(self, figure: Any, name: str, what: str) -> None:
-        """Write a plotly figure as a page; all pages of a folder share one copy of plotly."""
-        from plotly.offline import get_plotlyjs
-
-        from circuitgraph.draw.export import figure_page
-
-        plotly = self._results.staged / _PLOTLY
-        if not plotly.exists():
-            write_file(plotly, get_plotlyjs(), EffectsError)
-        write_file(self.add(name, what), figure_page(figure, beside=True), EffectsError)
-
-    def keep_chart(self, chart: Any, name: str, what: str) -> None:
-        """Write a chart as a picture, by the ending of its name."""
-        import vl_convert
-
-        path = self.add(name, what)
-        write_file(path, str(vl_convert.vegalite_to_svg(chart.to_json())), EffectsError)
+    def keep_picture(self, picture: "Picture", name: str, what: str) -> None:
+        """Write a chart or a drawing, by the ending of its name."""
+        picture.save(self.add(name, what))
 
     def keep_table(self, table: Any, name: str, what: str) -> None:
         """Write a table as comma-separated values."""

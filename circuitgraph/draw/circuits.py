@@ -8,6 +8,7 @@ from circuitgraph.circuit import Circuit
 from circuitgraph.draw.drawing import Drawing
 from circuitgraph.draw.figure import Caption, figure_dot
 from circuitgraph.draw.layout import Rankdir, place
+from circuitgraph.draw.rendering import draw_dot
 from circuitgraph.draw.sketch import sketch_groups, sketch_nodes
 from circuitgraph.errors import CircuitError
 from circuitgraph.nodes import Edge
@@ -85,7 +86,7 @@ def draw_circuit(
     placed = place(sketch, rankdir, ranked=not bundle)
     said = f"{len(edges)} edge{'s' * (len(edges) != 1)}, {len(circuit.nodes)} nodes"
     words = ": ".join(filter(None, (heading, note or said)))
-    return Drawing(figure_dot(sketch, placed, caption), words)
+    return draw_dot(figure_dot(sketch, placed, caption), words)
 
 
 def circuit_html(circuit: Circuit) -> str:

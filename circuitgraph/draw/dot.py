@@ -6,11 +6,12 @@ an attribute or become markup.
 
 import re
 from collections.abc import Mapping
-from html import escape
 
 import graphviz
 
-__all__ = ["Html", "attributes", "escaped", "quoted", "text"]
+from circuitgraph.draw.svg import xml_text
+
+__all__ = ["Html", "attributes", "quoted", "text"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
@@ -42,17 +43,7 @@ def text(value: object) -> str:
         >>> text("a < b & c")
         'a &lt; b &amp; c'
     """
-    return escaped(value).replace("\\", "\\\\")
-
-
-def escaped(value: object) -> str:
-    """Return text for XML, without the characters that XML cannot hold.
-
-    Example:
-        >>> escaped("a < b")
-        'a &lt; b'
-    """
-    return escape(_CONTROL.sub(" ", str(value)), quote=True)
+    return xml_text(value).replace("\\", "\\\\")
 
 
 def attributes(given: Mapping[str, object]) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "FAINT",
     "INK",
     "LEAST",
+    "LINES",
     "NO_VALUE",
     "PAPER",
     "QUIET",
@@ -35,6 +36,7 @@ BAR_FILL = "#CDD1D6"
 ACCENT = "#D55E00"
 QUIET = "#5B8DB8"
 NO_VALUE = "#ECECEC"
+LINES = "#E6E6E6"
 
 LEAST = 1e-4
 """The least effect that is drawn in full colour or width: smaller ones are mostly rounding."""

@@ -12,6 +12,7 @@ from circuitgraph.draw.boards import (
 from circuitgraph.draw.drawing import Drawing
 from circuitgraph.draw.looks import LOOKS, Look
 from circuitgraph.draw.phrases import listed, some
+from circuitgraph.draw.rendering import draw_dot
 from circuitgraph.draw.steps import (
     Board,
     boards_of,
@@ -230,7 +231,7 @@ def _drawing(
     first = next((board for board in rows[0][2] if not board.recording), rows[0][2][-1])
     said = "; ".join(notes) if len(rows) > 1 else f"{first.title}: {first.words}"
     caption = ": ".join(filter(None, (heading, said)))
-    return Drawing(tiles_dot(stacked(parts)), caption)
+    return draw_dot(tiles_dot(stacked(parts)), caption)
 
 
 def _row(plan: Plan, name: str, boards: Sequence[Board], measures: Measures, first: bool) -> Canvas:

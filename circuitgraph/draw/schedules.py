@@ -7,6 +7,7 @@ from circuitgraph.draw.boards import legend_canvas
 from circuitgraph.draw.drawing import Drawing
 from circuitgraph.draw.looks import LOOKS, Look
 from circuitgraph.draw.phrases import listed, span
+from circuitgraph.draw.rendering import draw_dot
 from circuitgraph.draw.tiles import Canvas, Rect, Text, headline, stacked, tiles_dot, wrapped
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import MLP, Head
@@ -80,7 +81,7 @@ def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool 
     if legend:
         there = {rect.look for panel in panels for rect in panel.rects}
         parts.append(legend_canvas(schedule_key(there), max(width, 420.0)).moved(0.0, top))
-    return Drawing(tiles_dot(stacked(parts)), ": ".join(filter(None, (heading, said))))
+    return draw_dot(tiles_dot(stacked(parts)), ": ".join(filter(None, (heading, said))))
 
 
 def schedule_key(there: Collection[Look]) -> list[tuple[Look, str]]:

@@ -1,40 +1,81 @@
-"""What Graphviz's SVG needs before it is shown: dashes that fit the line, and words for its title.
+"""What every SVG gets before it is shown: text that is equally wide in any font, and spoken words.
 
-Graphviz writes the same dashes for every width, so a wide dotted line becomes a row of ticks and a
-wide dashed one looks solid. Here dashes grow with the line, and dots are round.
+`finished_svg` takes what Graphviz, Vega or `circuitgraph.draw.plans` wrote. Each line of text says
+how wide it is, so a browser without the font sets its letters closer or wider instead of running
+over what stands beside; what a mark says in Vega becomes a title, which any browser shows when it
+is pointed at; and names inside the picture become its own, so that many fit into one page.
 """
 
 import re
+from hashlib import sha256
+from html import escape, unescape
 
-from circuitgraph.draw.dot import escaped
+from circuitgraph.draw.lettering import text_width
 
-__all__ = ["finished_svg"]
+__all__ = ["finished_svg", "xml_text"]
 
-_DASHES = re.compile(r'( stroke-width="([\d.]+)")? stroke-dasharray="(5,2|1,5)"')
+_TEXT = re.compile(r"<text\b([^>]*)>(.*?)</text>", re.DOTALL)
+_SPAN = re.compile(r"<tspan\b([^>]*)>([^<]*)</tspan>")
+_SIZE = re.compile(r'font-size="([\d.]+)')
+_MARK = re.compile(
+    r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="[^"]*"([^>]*)/>'
+)
+_SPOKEN = re.compile(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"')
+_NAME = re.compile(r'(\bid="|url\(#|href="#)')
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
-_FITTING = 'style="max-width:100%;height:auto"'
+
+def xml_text(value: object) -> str:
+    """Return text for XML, without the characters that XML cannot hold.
+
+    Example:
+        >>> xml_text("a < b")
+        'a &lt; b'
+    """
+    return escape(_CONTROL.sub(" ", str(value)), quote=True)
 
 
 def finished_svg(text: str, words: str) -> str:
     """Return an SVG element ready to stand in a page.
 
     Args:
-        text: What Graphviz wrote, with its XML head.
+        text: What was written, perhaps with an XML head.
         words: What the picture shows; read aloud where it cannot be seen.
 
     Example:
-        >>> finished_svg('<?xml?><svg width="9pt"><path stroke-dasharray="5,2"/></svg>', "a & b")
-        '<svg role="img" aria-label="a &amp; b" style="max-width:100%;height:auto" width="9pt"><path
-        stroke-dasharray="5,3"/></svg>'
+        >>> finished_svg('<?xml?><svg width="9"><text font-size="10px">10</text></svg>', "a & b")
+        '<svg role="group" aria-label="a &amp; b" style="max-width:100%;height:auto" width="9"><text
+        font-size="10px" textLength="11.12" lengthAdjust="spacingAndGlyphs">10</text></svg>'
     """
-    element = text[text.index("<svg") :]
-    labelled = f'<svg role="img" aria-label="{escaped(words)}" {_FITTING}'
-    return labelled + _DASHES.sub(_dashes, element.removeprefix("<svg"))
+    element = text[text.index("<svg") :].removeprefix("<svg").rstrip()
+    if 'class="marks"' in element[:200]:  # Vega's: marks keep their words, all else is silent
+        parts = re.split(f"({_MARK.pattern})", element)
+        element = "".join(
+            _SPOKEN.sub("", part) if at % 4 == 0 else _titled(parts[at + 1], parts[at + 2])
+            for at, part in enumerate(parts)
+            if at % 4 < 2
+        )
+    own = f"p{sha256(element.encode()).hexdigest()[:8]}-"
+    element = _TEXT.sub(_fitted, _NAME.sub(rf"\g<1>{own}", element))
+    label = f'role="group" aria-label="{xml_text(words)}"'
+    return f'<svg {label} style="max-width:100%;height:auto"{element}'
 
 
-def _dashes(found: re.Match[str]) -> str:
-    """Return the dashes of a line: long as its width asks, round and wide apart where dotted."""
-    said, width = found.group(1) or "", float(found.group(2) or 1)
-    if found.group(3) == "1,5":
-        return f'{said} stroke-linecap="round" stroke-dasharray="0.1,{max(4.0, 2.4 * width):g}"'
-    return f'{said} stroke-dasharray="{max(5.0, 2.6 * width):g},{max(3.0, 1.7 * width):g}"'
+def _titled(words: str, rest: str) -> str:
+    return f'<path class="mark" role="img"{rest}><title>{words}</title></path>'
+
+
+def _fitted(found: re.Match[str]) -> str:
+    """Return a line of text, or lines, with how wide each is."""
+    style, inside = found.groups()
+    size, bold = _SIZE.search(style), 'font-weight="bold"' in style
+    points = float(size.group(1)) if size else 16.0
+
+    def length(words: str) -> str:
+        width = text_width(unescape(words), points, bold)
+        return f' textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"' if width else ""
+
+    if "<" not in inside:
+        return f"<text{style}{length(inside)}>{inside}</text>"
+    spans = _SPAN.sub(lambda span: f"<tspan{span[1]}{length(span[2])}>{span[2]}</tspan>", inside)
+    return f"<text{style}>{spans}</text>"

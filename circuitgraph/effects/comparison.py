@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from circuitgraph.effects.normalization import signal_of
 from circuitgraph.effects.results import Effects
 from circuitgraph.effects.statistics import Measured, Measurement, Signal
 from circuitgraph.errors import EffectsError, Problems
+
+if TYPE_CHECKING:
+    from circuitgraph.draw import Chart
 
 __all__ = ["Comparison"]
 
@@ -233,17 +236,41 @@ class Comparison:
         n = whole("n", n, EffectsError, 1)
         return sentences.findings(self, n, Measurement(**statistics))
 
-    def heatmap(self, **options: Any) -> Any:
-        """Return a plotly figure of the effects side by side and their difference."""
-        from circuitgraph.draw.comparison import heatmaps
+    def heatmap(
+        self,
+        a: str | None = None,
+        b: str | None = None,
+        *,
+        title: str | None = None,
+        statistics: bool | None = None,
+        values: bool = False,
+        max_panels: int = 4,
+    ) -> "Chart":
+        """Return a chart of the effects side by side and the difference of two of them.
 
-        return heatmaps(self, **options)
+        See `circuitgraph.draw.effects.comparison.heatmaps`.
+        """
+        from circuitgraph.draw.effects.comparison import heatmaps
 
-    def scatter(self, **options: Any) -> Any:
-        """Return a plotly figure of one against the other, a point per cell."""
-        from circuitgraph.draw.comparison import scatter
+        return heatmaps(
+            self, a, b, title=title, statistics=statistics, values=values, max_panels=max_panels
+        )
 
-        return scatter(self, **options)
+    def scatter(
+        self,
+        a: str | None = None,
+        b: str | None = None,
+        *,
+        title: str | None = None,
+        named: int = 8,
+    ) -> "Chart":
+        """Return a chart of one against the other, a point per cell.
+
+        See `circuitgraph.draw.effects.scatter.scatter`.
+        """
+        from circuitgraph.draw.effects.scatter import scatter
+
+        return scatter(self, a, b, title=title, named=named)
 
     # -- files and manners -----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from circuitgraph.effects.joining import fill_in, join_along
 from circuitgraph.effects.normalization import changes, normalized, signal_of
 from circuitgraph.effects.statistics import Correction, Interval, Measured, Measurement, Test
 from circuitgraph.errors import EffectsError
+
+if TYPE_CHECKING:
+    from circuitgraph.draw import Chart
 
 __all__ = ["Effects"]
 
@@ -290,11 +293,26 @@ class Effects:
         """
         return files.write_table(path, self.to_dataframe(**statistics))
 
-    def heatmap(self, **options: Any) -> Any:
-        """Return a plotly figure of the normalized effects (see `circuitgraph.draw.heatmap`)."""
-        from circuitgraph.draw.heatmap import heatmap
+    def heatmap(
+        self,
+        *,
+        title: str | None = None,
+        statistics: xr.Dataset | bool | None = None,
+        values: bool = False,
+        limit: float | None = None,
+        max_panels: int = 12,
+    ) -> "Chart":
+        """Return a chart of the normalized effects (see `circuitgraph.draw.effects.heatmap`)."""
+        from circuitgraph.draw.effects.heatmap import heatmap
 
-        return heatmap(self, **options)
+        return heatmap(
+            self,
+            title=title,
+            statistics=statistics,
+            values=values,
+            limit=limit,
+            max_panels=max_panels,
+        )
 
     # -- parts -----------------------------------------------------------------------------------
 

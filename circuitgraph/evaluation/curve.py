@@ -20,6 +20,7 @@ from circuitgraph.evaluation.ratios import ratio_of_means
 from circuitgraph.plan import Source
 
 if TYPE_CHECKING:
+    from circuitgraph.draw import Chart
     from circuitgraph.experiment import Experiment
 
 __all__ = ["MIB_SHARES", "Curve", "area", "curve"]
@@ -77,11 +78,16 @@ class Curve:
         distance = np.abs(1 - self.table["faithfulness"].to_numpy())
         return area(self.table["share"].to_numpy(), distance)
 
-    def plot(self, **options: Any) -> Any:
-        """Return f over the share of edges, with its interval, as a figure."""
+    def plot(self, *, title: str = "Faithfulness against size", bands: bool = True) -> "Chart":
+        """Return f over the share of edges, with its interval, as a chart.
+
+        Args:
+            title: The title.
+            bands: Whether to draw the intervals.
+        """
         from circuitgraph.draw.curves import plot_curves
 
-        return plot_curves({f"{self.how}, {self.sign}": self}, **options)
+        return plot_curves({f"{self.how}, {self.sign}": self}, title=title, bands=bands)
 
     def save(self, path: str | Path) -> Path:
         """Write all of it to one JSON file that `circuitgraph.evaluation.load` gives back."""

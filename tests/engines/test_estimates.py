@@ -368,7 +368,7 @@ def test_results_say_that_they_are_estimates() -> None:
     for shown in (
         repr(effects),
         effects._repr_html_(),
-        effects.heatmap().layout.title.text,
+        repr(effects.heatmap()),
         repr(circuit),
         circuit.draw().dot,
     ):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitgraph.draw.panels import Panel
+from circuitgraph.draw.effects.panels import Panel
 from circuitgraph.draw.report.results import Result
 
 __all__ = ["number", "result_data"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from circuitgraph.draw.panels import Grid, Panel, lay_out
+from circuitgraph.draw.effects.panels import Grid, Panel, lay_out
 from circuitgraph.draw.report.words import effect_findings, heading, in_words
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.request.brief import brief

@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
-import plotly.graph_objects as go
 import xarray as xr
-from plotly.subplots import make_subplots
 
-from circuitgraph.draw.marks import add_bars, add_image, tidy_axes
-from circuitgraph.draw.palette import LEAST
-from circuitgraph.draw.panels import Grid, Panel, lay_out
-from circuitgraph.draw.plot import color_axis, describe, layout, note
-from circuitgraph.draw.sheet import Sheet
+from circuitgraph.circuit.weights import signed
+from circuitgraph.draw.chart import Chart, Spec, heading
+from circuitgraph.draw.effects.marks import panel_size, panel_spec
+from circuitgraph.draw.effects.panels import Grid, Panel, lay_out
+from circuitgraph.draw.palette import FAINT, LEAST
 from circuitgraph.effects import Effects
+from circuitgraph.effects.display import estimated
 from circuitgraph.errors import EffectsError
 from circuitgraph.request.brief import brief
 
-__all__ = ["add_panel", "bold", "heatmap", "metric_words", "notes"]
+__all__ = ["MANY", "describe", "grid_chart", "heatmap", "metric_words", "notes", "with_notes"]
 
-_MANY = 4000
+MANY = 4000
 """More cells than this, and statistics are made only when asked for: they would take seconds."""
+
+_WIDEST = 1200.0
 
 
 def heatmap(
@@ -31,16 +31,16 @@ def heatmap(
     values: bool = False,
     limit: float | None = None,
     max_panels: int = 12,
-) -> go.Figure:
-    """Return a plotly figure of the normalised effects: 0 unharmed, −1 all lost.
+) -> Chart:
+    """Return a chart of the normalised effects: 0 unharmed, −1 all lost.
 
     Two swept dimensions make an image (layers downwards, heads to the right), one makes bars, and
     further ones (several receivers, positions, metrics) make small multiples. White is zero, red
     below it and blue above, by the same scale on both sides and in all panels. Grey cells are cells
     that no request fills. A dot marks cells that stand out from zero.
 
-    Show it in a notebook, or keep it with ``circuitgraph.draw.save_figure(figure, "heatmap.svg")``:
-    as a page (``.html``), or, with kaleido and Chrome installed, as ``.svg``, ``.png`` or ``.pdf``.
+    Show it in a notebook, or keep it: ``effects.heatmap().save("heads.svg")`` (or ``.png``,
+    ``.pdf``, ``.html``).
 
     Args:
         effects: What to show.
@@ -64,9 +64,8 @@ def heatmap(
         ...     sweep={"layer": [9], "head": [6, 9]},
         ...     request="head -> logits",
         ... )
-        >>> figure = heatmap(effects)
-        >>> figure.data[0].z
-        array([[-0.25,  0.  ]])
+        >>> heatmap(effects)
+        Chart: head -> logits: 2 prompts · metric +3 clean, −1 corrupt
     """
     if limit is not None and not (limit > 0 and math.isfinite(limit)):
         raise EffectsError(f"limit must be a positive number, got {limit!r}")
@@ -74,69 +73,61 @@ def heatmap(
         raise EffectsError(f"max_panels must be 1 or more, got {max_panels}")
     found = _statistics(effects, statistics)
     grid = lay_out(effects, found, max_panels)
-    unit = metric_words(effects)
-    sheet = Sheet.of(grid)
-    figure = make_subplots(
-        rows=sheet.rows,
-        cols=sheet.columns,
-        subplot_titles=[bold(panel.title) for panel in grid.panels],
-        horizontal_spacing=sheet.gaps[0],
-        vertical_spacing=sheet.gaps[1],
+    head = str(brief(effects.attrs.get("request", "effects")) if title is None else title)
+    return grid_chart(
+        effects, grid, head, notes(grid, found, values), limit or grid.limit, values=values
     )
-    figure.update_annotations(font={"size": 12})
-    for number, panel in enumerate(grid.panels):
-        row, col = number // sheet.columns + 1, number % sheet.columns + 1
-        add_panel(figure, grid, panel, unit, (row, col), "coloraxis", values)
-        tidy_axes(figure, grid, (row, col), sheet)
-        if number + sheet.columns >= len(grid.panels):
-            figure.update_xaxes(title_text=escape(grid.column_title), row=row, col=col)
-        if col == 1:
-            words = f"share of {unit}" if grid.bars else grid.row_title
-            figure.update_yaxes(title_text=escape(words), row=row, col=col)
-    heading = brief(effects.attrs.get("request", "effects")) if title is None else title
-    figure.update_layout(
-        **layout(
-            str(heading),
-            describe(effects),
-            sheet.size,
-            scales=0 if grid.bars else 1,
-            below=sheet.below,
-            beside=sheet.beside,
-        ),
-        coloraxis=color_axis(limit or grid.limit, "effect", sheet.size, shown=not grid.bars),
-    )
-    if grid.bars and 0 < grid.largest < LEAST:
-        figure.update_yaxes(range=[-LEAST, LEAST])
-    note(figure, notes(grid, found, values), sheet.below)
-    return figure
 
 
-def add_panel(
-    figure: go.Figure,
+def grid_chart(
+    effects: Effects,
     grid: Grid,
-    panel: Panel,
-    unit: str,
-    place: tuple[int, int],
-    coloraxis: str,
-    values: bool,
-    apart: str = "",
-) -> None:
-    """Add one panel to a figure: an image, or bars; ``apart`` says what a difference is between."""
-    if grid.bars:
-        add_bars(figure, panel, unit, place, coloraxis, apart)
-    else:
-        add_image(figure, panel, unit, place, coloraxis, values, apart)
+    head: str,
+    said: Sequence[str],
+    limit: float,
+    *,
+    values: bool = False,
+) -> Chart:
+    """Return all panels of a grid as a chart under one heading."""
+    unit, count = metric_words(effects), len(grid.panels)
+    panels = [panel_spec(grid, panel, unit, count, limit, values=values) for panel in grid.panels]
+    wide = panel_size(grid, count)[0] + 60
+    columns = min(count, max(1, int(_WIDEST // wide)), max(3, math.ceil(math.sqrt(count))))
+    columns = min(2, columns) if count == 4 else columns
+    spec: Spec = {"concat": panels, "columns": columns, "spacing": 24}
+    spec["resolve"] = {"scale": {"fill": "shared"}}
+    line = describe(effects)
+    title = heading(head, [line], columns * wide)
+    return Chart(with_notes(spec, title, said), f"{head}: {line}")
 
 
-def bold(words: str) -> str:
-    """Return a panel's title as plotly writes it, with nothing in it that is markup."""
-    return f"<b>{escape(words)}</b>" if words else ""
+def with_notes(spec: Spec, title: Spec, said: Sequence[str]) -> Spec:
+    """Return a chart under its heading, with a small line of notes below."""
+    if said:
+        below = {"text": "   ".join(said), "orient": "bottom", "anchor": "start", "offset": 10}
+        spec = spec | {"title": below | {"fontWeight": "normal", "fontSize": 11, "color": FAINT}}
+    return {"vconcat": [spec], "title": title}
 
 
 def metric_words(effects: Effects) -> str:
     """Return what an effect is a share of: ``the logit difference``."""
     metric = str(effects.attrs.get("metric") or "metric")
     return metric if metric.startswith("the ") else f"the {metric}"
+
+
+def describe(effects: Effects) -> str:
+    """Return one line: variant, mode, prompts, and what the metric was clean and corrupt."""
+    attrs, data = effects.attrs, effects.data
+    parts = [f"{key} {attrs[key]}" for key in ("variant", "mode") if attrs.get(key)]
+    parts += filter(None, [estimated(attrs)])
+    if attrs.get("model"):
+        parts.insert(0, str(attrs["model"]))
+    parts.append(f"{effects.n_prompts} prompt{'s' * (effects.n_prompts != 1)}")
+    if "metric" not in data.dims:
+        clean, corrupt = (float(data[name].mean()) for name in ("clean", "corrupt"))
+        metric = attrs.get("metric", "metric")
+        parts.append(f"{metric} {signed(clean, 3)} clean, {signed(corrupt, 3)} corrupt")
+    return " · ".join(parts)
 
 
 def notes(
@@ -179,5 +170,5 @@ def _statistics(effects: Effects, given: xr.Dataset | bool | None) -> xr.Dataset
     if isinstance(given, xr.Dataset):
         return given
     if given is None:
-        given = effects.n_prompts > 1 and math.prod(effects.shape) <= _MANY
+        given = effects.n_prompts > 1 and math.prod(effects.shape) <= MANY
     return effects.statistics() if given else None

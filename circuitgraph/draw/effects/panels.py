@@ -1,6 +1,6 @@
 """Effects as panels: which dimensions span an image, which are spread over several of them.
 
-Plain arrays with names, before any plotly. Two dimensions make an image (layer by head where there
+Plain arrays with names, before any picture. Two dimensions make an image (layer by head where there
 are such), one makes bars, and whatever is left becomes small multiples.
 """
 
