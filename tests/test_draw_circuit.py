@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuitgraph.circuit import Circuit
-from circuitgraph.draw import Drawing, draw_circuit, rendering
+from circuitgraph.draw import draw_circuit, rendering
 from circuitgraph.draw.legend import legend_items, legend_label
 from circuitgraph.draw.palette import STROKES
 from circuitgraph.draw.rendering import draw_dot
@@ -436,7 +436,9 @@ class TestFiles:
 
     def test_other_suffixes(self, plain, tmp_path):
         for name in ("circuit.gif", "circuit"):
-            with pytest.raises(CircuitError, match=r"must end in \.svg, \.png, \.pdf, \.html, \.dot"):
+            with pytest.raises(
+                CircuitError, match=r"must end in \.svg, \.png, \.pdf, \.html, \.dot"
+            ):
                 plain.save(tmp_path / name)
 
     def test_more_dots_make_a_larger_picture(self, plain, tmp_path):
@@ -492,7 +494,9 @@ class TestSvg:
         assert 'stroke-linecap="round" stroke-dasharray="0.1,' in svg
 
     def test_it_says_what_it_shows(self):
-        assert '<svg role="group" aria-label="Mine: 13 edges, 11 nodes"' in IOI.draw(title="Mine").svg
+        assert (
+            '<svg role="group" aria-label="Mine: 13 edges, 11 nodes"' in IOI.draw(title="Mine").svg
+        )
 
 
 class TestNotebooks:

@@ -183,7 +183,9 @@ class TestComparison:
 
     def test_the_difference_has_a_scale_of_its_own(self):
         end = "rgb(142, 15, 36)"
-        assert sum(color == end for color in marks(heatmaps(BOTH)).values()) == 2  # −0.5, and −0.2 apart
+        assert (
+            sum(color == end for color in marks(heatmaps(BOTH)).values()) == 2
+        )  # −0.5, and −0.2 apart
 
     def test_dots_in_the_difference_are_where_they_differ(self):
         expected = BOTH.difference()["significant"].to_numpy().sum()
