@@ -1,8 +1,12 @@
 """What a search by ACDC costs, beside the plain sequential loop: one process, one table.
 
-Run ``python -m benchmarks.acdc --help``. The plain loop patches one edge more in a request of its
-own, measures, and keeps or removes it. Both give the same steps; that is checked where the loop is
-run to its end (``--plain all``), and otherwise its time is scaled up from its first steps.
+Run ``python -m benchmarks.acdc --help``. Beside seconds it counts tests, circuits run for them
+(more, where the outcome of a test was guessed wrong) and layers run for those, as whole passes
+(fewer, since what comes before the tested port is run once for the whole search).
+``--limit-seconds`` ends the search early and says how far it came.
+
+The plain loop patches one edge more in a request of its own, measures, and keeps or removes it.
+Both give the same steps; that is checked as far as the loop is run (``--plain all``: to its end).
 """
 
 import argparse
@@ -14,6 +18,8 @@ import torch
 
 import circuitgraph as cg
 from benchmarks.models import build, prompts
+from circuitgraph.discover.acdc import kl_metric, pruned
+from circuitgraph.evaluation.judge import Judge
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -26,6 +32,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--threshold", type=float, default=0.01)
     parser.add_argument("--start", type=int, default=0, help="edges to start from, by EAP; 0: all")
     parser.add_argument("--plain", default="0", help="steps of the plain loop; or all")
+    parser.add_argument("--limit-seconds", type=float, default=float("inf"))
     options = parser.parse_args(arguments)
     model = build(options.shape, options.device, torch.float32)
     made = prompts(model, options.prompts, options.positions, options.device)
@@ -37,30 +44,48 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if options.start:
         scored = exp.patch("node -> port => logits", "single-pass", engine=cg.EAP())
         start = cg.discover.cut(scored, options.start)
+    judge = Judge(exp, metric=kl_metric(exp))
+    inside = np.ones(exp.graph.n_edges, dtype=bool)
+    if start is not None:
+        inside = judge.masks.of_circuit(start)
     started = time.perf_counter()
-    found = cg.discover.acdc(exp, options.threshold, start=start)
+    found = pruned(
+        judge,
+        inside,
+        options.threshold,
+        "reverse",
+        rises=True,
+        stop=lambda: time.perf_counter() - started > options.limit_seconds,
+    )
     took = time.perf_counter() - started
+    n_tests, n_layers = len(found.steps), exp.graph.shape.n_layers
     row = {
-        "edges": len(start) if start else exp.graph.n_edges,
+        "edges": int(inside.sum()),
         "seconds": took,
-        "tests": len(found.steps),
-        "kept": len(found.circuit),
-        "circuits run": found.cost["circuits run"],
+        "decided": int(inside.sum()) - found.left,
+        "tests": n_tests,
+        "kept": sum(kept for *_, kept in found.steps),
+        "circuits run": found.runs,
+        "whole passes run": found.layers_run / n_layers,
     }
-    print(f"{options.shape}, {options.prompts} x {options.positions} tokens: {row}")
-    print(f"  {took / max(1, row['tests']):.5f} s a test")
-    n_steps = len(found.steps) if options.plain == "all" else int(options.plain)
+    print(f"{options.shape}, {options.prompts} x {options.positions} tokens, {options.device}:")
+    print("  " + ", ".join(f"{name} {value:,.6g}" for name, value in row.items()))
+    print(f"  {took / max(1, n_tests):.5f} s a test, {found.runs / n_tests:.2f} circuits a test")
+    if found.left:
+        print(f"  ended after {options.limit_seconds:g} s with {found.left:,} edges undecided")
+    n_steps = n_tests if options.plain == "all" else int(options.plain)
     if n_steps:
-        plain = plain_loop(exp, found, start, n_steps, options.threshold)
+        steps = [(judge.masks.edges[edge], after, kept) for edge, _, after, kept in found.steps]
+        plain = plain_loop(exp, steps[:n_steps], start, options.threshold)
         row["plain seconds a test"] = plain
-        print(
-            f"  plain loop: {plain:.4f} s a test, {plain * row['tests'] / took:.1f} times as long"
-        )
+        print(f"  plain loop: {plain:.4f} s a test, {plain * n_tests / took:.1f} times as long")
     return row
 
 
-def plain_loop(exp: cg.Experiment, found: Any, start: Any, n_steps: int, threshold: float) -> float:
-    """Run the first tests one by one; return the seconds of each, checked to be the same tests."""
+def plain_loop(
+    exp: cg.Experiment, steps: list[tuple[cg.Edge, float, bool]], start: Any, threshold: float
+) -> float:
+    """Run tests one by one; return the seconds of each, checked to be the same tests."""
     inside = set(start.members if start else exp.graph.edges())
     everything = list(exp.graph.edges())
     kl = cg.KLDivergence(position=exp.metric_position)
@@ -73,15 +98,14 @@ def plain_loop(exp: cg.Experiment, found: Any, start: Any, n_steps: int, thresho
         return float(effects.data["patched"].mean())
 
     before, started = value(inside), time.perf_counter()
-    for step in found.steps.head(n_steps).itertuples():
-        edge = next(one for one in inside if str(one) == step.edge)
+    for edge, measured, was_kept in steps:
         after = value(inside - {edge})
         kept = not after - before < threshold
-        if kept != step.kept or not np.isclose(after, step.after, atol=1e-4):
-            raise SystemExit(f"the loop differs at {step.edge}: {after} for {step.after}")
+        if kept != was_kept or not np.isclose(after, measured, atol=1e-4):
+            raise SystemExit(f"the loop differs at {edge}: {after} for {measured}")
         if not kept:
             inside, before = inside - {edge}, after
-    return (time.perf_counter() - started) / n_steps
+    return (time.perf_counter() - started) / len(steps)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-SHAPES = ("gpt2-small", "smollm2-135m", "llama-3-8b")
+SHAPES = ("gpt2-small", "gpt2-narrow", "smollm2-135m", "llama-3-8b")
 
 
 def build(shape: str, device: str, dtype: torch.dtype) -> Any:
@@ -24,6 +24,8 @@ def build_module(shape: str, device: str, dtype: torch.dtype) -> Any:
     match shape:
         case "gpt2-small":
             config = GPT2Config()
+        case "gpt2-narrow":  # all nodes of GPT-2 small, on which to count
+            config = GPT2Config(n_embd=48, vocab_size=500)
         case "smollm2-135m":
             config = LlamaConfig(
                 hidden_size=576,

@@ -5,9 +5,10 @@ edge is patched too, with all that were removed before (mode ``replace``); if th
 less than the threshold, it stays removed. What each test finds depends on all before it, so the
 outcome depends on the order, which is stated.
 
-Sequential is not one by one. The next candidates are run as rows of one batch, "the first of them
-removed", "the first two", ...: each row is the test that comes next as long as all before it were
-removed. The first edge that is kept makes the later rows void, and the batch starts again there.
+Sequential is not one by one. The outcome of the next tests is guessed, and they are run as rows of
+one batch: each row is the test that comes next if all guesses before it hold. The first that does
+not makes the later rows void as tests; but each still says by how much its edge moves the metric,
+nearly as the real test will, and so what to guess in the next batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,10 @@ import circuitgraph
 from circuitgraph.circuit import Circuit, Weight
 from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.discover.search import Search
+from circuitgraph.engines.fast import FastEngine
 from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.judge import Judge
+from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.nodes import Edge, Logits, Node, Port
 
 if TYPE_CHECKING:
@@ -31,11 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pruning", "acdc", "prune_by_tests"]
 
-MOST_ROWS = 64
-"""The longest batch: later rows are void whenever an earlier edge is kept."""
+FEWEST_ROWS, MOST_ROWS = 8, 64
+"""The shortest and the longest batch: rows after a wrong guess are run in vain."""
 
-Measure = Callable[[Mask], NDArray[np.float64]]
-"""From circuits ``[row, edge]`` to their mean metric ``[row]``."""
+Measure = Callable[[Port, Mask], NDArray[np.float64]]
+"""From circuits ``[row, edge]`` that differ in what one port hears to their mean metric."""
 
 
 def acdc(
@@ -81,15 +84,60 @@ def acdc(
     inside = np.ones(len(judge.masks.edges), dtype=bool)
     if start is not None:
         inside = judge.masks.of_circuit(start)
-    candidates = tuple(by_receiver(judge.masks, inside, order))
-    rises = metric is None
-
-    def measure(rows: Mask) -> NDArray[np.float64]:
-        means: NDArray[np.float64] = judge.values(rows).mean(axis=-1)
-        return means
-
-    found = prune_by_tests(judge.masks, inside, candidates, measure, float(threshold), rises=rises)
+    found = pruned(judge, inside, float(threshold), order, rises=metric is None)
     return _as_search(experiment, judge, found, float(threshold), order, start)
+
+
+def pruned(
+    judge: Judge,
+    inside: Mask,
+    threshold: float,
+    order: str | int,
+    *,
+    rises: bool,
+    stop: Callable[[], bool] = lambda: False,
+) -> "Pruning":
+    """Run the tests on a judge's model and prompts, which stays as it is meanwhile.
+
+    Args:
+        judge: What measures.
+        inside: Where it starts.
+        threshold: See `acdc`.
+        order: See `acdc`.
+        rises: Whether only a rise of the metric counts, or any move.
+        stop: Asked before every batch whether to end here.
+    """
+    candidates = tuple(by_receiver(judge.masks, inside, order))
+    n_edges = sum(len(edges) for _, edges in candidates)
+
+    def search(engine: FastEngine | None) -> Pruning:
+        tests = None if engine is None else engine.port_tests(inside)
+
+        def measure(port: Port, rows: Mask) -> NDArray[np.float64]:
+            if tests is None:
+                values = judge.values(rows)
+            else:
+                values = tests.measure(port, rows).double().cpu().numpy()
+            means: NDArray[np.float64] = values.mean(axis=-1)
+            return means
+
+        # Where tests are requests by themselves, each has a bar of its own.
+        show = judge.experiment._progress if tests is not None else False
+        with progress_bar("acdc", n_edges, show) as advance:
+            found = prune_by_tests(
+                judge.masks,
+                inside,
+                candidates,
+                measure,
+                threshold,
+                rises=rises,
+                stop=stop,
+                advance=advance,
+            )
+        found.layers_run = 0 if tests is None else tests.layers_run
+        return found
+
+    return judge.experiment._with_fast(judge.metric, search)
 
 
 @dataclass
@@ -100,11 +148,15 @@ class Pruning:
         inside: ``[edge]``: 1 for what is not removed.
         steps: ``(edge, before, after, kept)`` of every test, in order.
         runs: Circuits that were run, void ones among them.
+        layers_run: Layers that were run, over all circuits; 0 where that was not counted.
+        left: Edges that were not decided, where the search was stopped.
     """
 
     inside: Mask
     steps: list[tuple[int, float, float, bool]] = field(default_factory=list)
     runs: int = 0
+    layers_run: int = 0
+    left: int = 0
 
 
 def by_receiver(
@@ -137,6 +189,8 @@ def prune_by_tests(
     threshold: float,
     *,
     rises: bool,
+    stop: Callable[[], bool] = lambda: False,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Pruning:
     """Return what the sequential algorithm leaves, measured in batches.
 
@@ -147,40 +201,61 @@ def prune_by_tests(
         measure: The mean metric of circuits.
         threshold: See `acdc`.
         rises: Whether only a rise of the metric counts, or any move.
+        stop: Asked before every batch whether to end here.
+        advance: Told of how many edges have been decided.
     """
     state = Pruning(inside.copy())
-    before = float(measure(state.inside[None])[0])
+    before = float(measure(candidates[0][0], state.inside[None])[0])
     state.runs += 1
     alive: set[Node] = {Logits()}
-    n_rows = 4
-    for port, edges in candidates:
+    n_rows, keeps = FEWEST_ROWS, 0.0
+
+    def is_kept(value: float, after: float) -> bool:
+        move = after - value if rises else abs(after - value)
+        return not move < threshold
+
+    for place, (port, edges) in enumerate(candidates):
         if port.node not in alive:
             state.inside[list(edges)] = False
+            advance(len(edges))
             continue
-        left = list(edges)
+        left, guesses = list(edges), dict[int, bool]()
         while left:
+            if stop():
+                decided = len(edges) - len(left) + sum(len(into) for _, into in candidates[:place])
+                state.left = sum(len(into) for _, into in candidates) - decided
+                return state
             batch = left[:n_rows]
-            rows = np.repeat(state.inside[None], len(batch), axis=0)
-            for row, edge in enumerate(batch):
-                rows[row:, edge] = False
-            measured = measure(rows)
+            guessed = [guesses.get(edge, keeps > 0.5) for edge in batch]
+            measured = measure(port, _rows(state.inside, batch, guessed)).tolist()
             state.runs += len(batch)
-            used = 0
-            for edge, after in zip(batch, measured.tolist(), strict=True):
-                move = after - before if rises else abs(after - before)
-                kept = not move < threshold
-                state.steps.append((edge, before, after, kept))
-                used += 1
-                if kept:
-                    break
-                state.inside[edge] = False
-                before = after
-            left = left[used:]
-            # As long as nothing is kept, longer batches pay; a kept edge voids what follows.
-            kept = state.steps[-1][3]
-            n_rows = max(2, 2 * used) if kept else min(MOST_ROWS, 2 * n_rows)
+            right, value = 0, before
+            for row, (edge, after) in enumerate(zip(batch, measured, strict=True)):
+                kept = is_kept(value, after)
+                if right == row:  # all guesses before held, so that this is the test
+                    state.steps.append((edge, value, after, kept))
+                    state.inside[edge] = kept
+                    before = value if kept else after
+                    keeps += (kept - keeps) / 8
+                    right += kept == guessed[row]
+                else:
+                    guesses[edge] = kept
+                value = value if guessed[row] else after
+            n_tested = min(right + 1, len(batch))
+            left = left[n_tested:]
+            advance(n_tested)
+            n_rows = MOST_ROWS if right == len(batch) else 2 * n_tested
+            n_rows = min(max(n_rows, FEWEST_ROWS), MOST_ROWS)
         alive |= {masks.edges[edge].sender for edge in edges if state.inside[edge]}
     return state
+
+
+def _rows(inside: Mask, batch: Sequence[int], guessed: Sequence[bool]) -> Mask:
+    """Return the circuits of the next tests, if each edge is kept or removed as guessed."""
+    rows = np.repeat(inside[None], len(batch), axis=0)
+    for row, (edge, kept) in enumerate(zip(batch, guessed, strict=True)):
+        rows[row : row + 1 if kept else None, edge] = False
+    return rows
 
 
 def kl_metric(experiment: "Experiment") -> Any:

@@ -1,9 +1,9 @@
 """The face of the package: patch a request on a model and get labelled effects back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ from circuitgraph.sweeps.question import Question
 __all__ = ["Experiment"]
 
 Asked = str | Request | Edge | Iterable[Edge]
+Result = TypeVar("Result")
 
 
 class _Brought(TypedDict):
@@ -468,6 +469,17 @@ class Experiment(Judging):
         )
 
     # -- inside ---------------------------------------------------------------------------------
+
+    @on_the_model
+    def _with_fast(self, metric: Any, work: Callable[[FastEngine | None], Result]) -> Result:
+        """Return what some work gives that runs the model many times, held still meanwhile.
+
+        The work is given the fast engine with another metric; None where prompts come in parts.
+        """
+        readout, in_corrupt = self._named({"m": metric}, "cannot measure")
+        setup = replace(self._setup, metric=readout, corrupt_metric=in_corrupt)
+        engine = self._fast.with_setup(setup)
+        return work(engine if isinstance(engine, FastEngine) else None)
 
     def _forget(self) -> None:
         """Drop what was recorded of the model as it was; plans hold for any weights."""

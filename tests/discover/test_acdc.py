@@ -107,7 +107,7 @@ def test_batches_change_nothing(seed, rises):
         masks,
         everything,
         candidates,
-        lambda rows: np.array([value(row.astype(float)) for row in rows]),
+        lambda _, rows: np.array([value(row.astype(float)) for row in rows]),
         0.1,
         rises=rises,
     )

@@ -20,6 +20,7 @@ from circuitgraph.engines.fast.circuits import Circuits, cannot_judge
 from circuitgraph.engines.fast.kept import kept_by_plan
 from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
+from circuitgraph.engines.fast.one_port import PortTests
 from circuitgraph.engines.fast.readout import clean_logits, measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
@@ -364,6 +365,17 @@ class FastEngine:
         if source not in self._circuits:
             self._circuits[source] = Circuits(self.state, source, budget=self.for_stacks)
         return self._circuits[source]
+
+    def port_tests(self, start: NDArray[np.bool_]) -> PortTests | None:
+        """Return what measures circuits that differ at one port; None where replay is not exact.
+
+        Args:
+            start: The circuit that a search starts from, ``[edge]``.
+        """
+        traits = self.traits
+        if traits.problems or self.unjudgeable or not (traits.additive and traits.heads_apart):
+            return None
+        return PortTests(self.circuits().baseline, self.for_stacks, start)
 
     @cached_property
     def _circuits(self) -> dict[Source, Circuits]:
