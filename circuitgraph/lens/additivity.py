@@ -13,6 +13,7 @@ from torch import Tensor
 
 from circuitgraph.errors import CircuitGraphError, ModelError
 from circuitgraph.lens.backend import Backend
+from circuitgraph.lens.shortage import is_shortage
 
 __all__ = ["check_additive"]
 
@@ -49,9 +50,11 @@ def check_additive(backend: Backend, tokens: Int[Tensor, "prompt pos"]) -> None:
 def _problem(backend: Backend, tokens: Int[Tensor, "1 pos"]) -> str:
     try:
         recording = backend.record(tokens)
-    except (CircuitGraphError, MemoryError, torch.OutOfMemoryError):
+    except CircuitGraphError:
         raise
     except Exception as error:  # noqa: BLE001  # whatever a foreign model raises
+        if is_shortage(error):
+            raise
         return f"this model cannot be run ({type(error).__name__}: {error})"
     for number, layer in enumerate(recording.layers):
         resid = layer.resid

@@ -231,8 +231,14 @@ class Backend(Protocol):
     def final_norm(self, resid: Tensor) -> Tensor:
         """Return the final norm of a residual stream that may be wider than the model's type."""
 
-    def read_out(self, resid: Tensor, call: "BlockCall") -> Tensor:
-        """Return the model's logits where the residual stream after the last block is ``resid``."""
+    def read_out(self, resid: Tensor, call: "BlockCall", *, scale: float = 1) -> Tensor:
+        """Return the model's logits where the residual stream after the last block is ``resid``.
+
+        Args:
+            resid: The stream.
+            call: How a block is called.
+            scale: By what the unembedding's output is multiplied.
+        """
 
     def read_tokens(self, resid: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits of a few tokens, where logits are the plain unembedding."""

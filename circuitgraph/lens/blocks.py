@@ -525,12 +525,13 @@ class Blocks:
     # -- the end --------------------------------------------------------------------------------
 
     def read_out(
-        self, resid: Float[Tensor, "rows read d_model"], call: BlockCall
+        self, resid: Float[Tensor, "rows read d_model"], call: BlockCall, *, scale: float = 1
     ) -> Float[Tensor, "rows read d_vocab"]:
         """Return the model's logits where the residual stream after the last block is ``resid``.
 
         The model's own forward runs with its blocks passed over, so final norm, unembedding and
-        whatever the model does to its logits are its own.
+        whatever the model does to its logits are its own; what the unembedding gives is multiplied
+        by ``scale`` before that.
         """
         tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
         form = call.block_form
@@ -538,6 +539,10 @@ class Blocks:
             (part.block, lambda hidden, *_, **__: with_first(form, hidden)) for part in self.blocks
         ]
         pairs[-1] = (self.blocks[-1].block, lambda *_, **__: with_first(form, resid))
+        if scale != 1:
+            inner = self.parts.unembed.inner
+            own = inner.forward
+            pairs.append((inner, lambda hidden: own(hidden) * scale))
         with replaced(*pairs), torch.no_grad():
             return self.parts.run(tokens, False)
 

@@ -1,6 +1,7 @@
 """What is special about a model, found by trying it out rather than by its name."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor
 from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.calls import CannotSlice, FixedKeys, adapt_call
 from circuitgraph.lens.record import Recording
+from circuitgraph.lens.shortage import is_shortage
 
-__all__ = ["Traits", "find_traits"]
+__all__ = ["Traits", "find_traits", "probe_length", "probes"]
+
+LARGE = 2.0**14
+"""How large logits are made to see whether a model caps them; every type holds it."""
+
+LEAST_PROBE = 8
+"""Length of a probe, in tokens, where prompts are shorter: one token looks at no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,27 @@ class Traits:
     problems: tuple[str, ...] = ()
 
 
+def probe_length(blocks: Backend, n_pos: int) -> int:
+    """Return how many tokens a probe has: as many as prompts, but not too few to tell anything."""
+    wanted = max(n_pos, LEAST_PROBE)
+    return min(wanted, blocks.limits.n_ctx) if blocks.limits.n_ctx else wanted
+
+
+def probes(
+    blocks: Backend, length: int
+) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, "prompt pos"]]:
+    """Return two pairs of random prompts, which differ at every position.
+
+    What a model is must not hang on whether a user's prompts are short or alike.
+    """
+    generator = torch.Generator().manual_seed(length)
+    n_words = blocks.limits.d_vocab
+    clean = torch.randint(n_words, (2, length), generator=generator)
+    other = torch.randint(1, max(2, n_words), (2, length), generator=generator)
+    device = blocks.limits.device
+    return clean.to(device), ((clean + other) % n_words).to(device)
+
+
 def find_traits(blocks: Backend, clean: Recording, corrupt: Recording) -> Traits:
     """Return a model's traits, tried out on two recorded runs.
 
@@ -56,6 +85,8 @@ def find_traits(blocks: Backend, clean: Recording, corrupt: Recording) -> Traits
             if not check(blocks, clean, corrupt):
                 problems.append(what)
         except Exception as error:  # noqa: BLE001  # whatever a foreign block does, we must not replay it
+            if is_shortage(error):
+                raise
             problems.append(f"{what} ({type(error).__name__}: {error})")
     causal = not problems and _causal(blocks, clean)
     return Traits(
@@ -108,7 +139,9 @@ def _mlps_direct(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
             mid = layer.resid if layer.mid is None else layer.mid
             try:
                 alone = blocks.mlp_output(number, mid, layer.call, direct=True)
-            except Exception:  # noqa: BLE001  # a module that cannot be called alone is called in its block
+            except Exception as error:  # noqa: BLE001  # a module that cannot be called alone is called in its block
+                if is_shortage(error):
+                    raise
                 return False
             if alone.shape != layer.mlp.shape or not close(alone, layer.mlp, looser=0.1):
                 return False
@@ -145,18 +178,27 @@ def _plain_readout(blocks: Backend, clean: Recording) -> bool:
     assert clean.final is not None
     assert clean.logits is not None
     logits = blocks.unembedded(clean.final)
-    return logits is not None and close(logits, clean.logits, looser=0.1)
+    if logits is None or not close(logits, clean.logits, looser=0.1):
+        return False
+    # A cap leaves small logits as they are, to the precision of their type: look at large ones.
+    scale = 2.0 ** math.floor(math.log2(LARGE / max(float(logits.abs().max()), 1e-6)))
+    capped = blocks.read_out(clean.final, clean.layers[0].call, scale=scale)
+    return close(capped, logits * scale, looser=0.1)
 
 
 def _heads_apart(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
     """Whether changing the projections of the first head leaves the others alone."""
     if blocks.n_heads == 1:
         return True
+    if clean.tokens.shape[1] == 1:  # one token looks at itself, whatever its query
+        return False
     for number, (layer, other) in enumerate(zip(clean.layers, corrupt.layers, strict=True)):
         assert layer.q is not None
         assert other.q is not None
         assert layer.z is not None
         width = layer.q.shape[-1] // blocks.n_heads
+        if torch.equal(other.q[..., :width], layer.q[..., :width]):
+            return False  # nothing was changed, so nothing was seen
         q = torch.cat([other.q[..., :width], layer.q[..., width:]], dim=-1)
         z = blocks.attention_z(number, layer.resid, layer.call, q=functools.partial(_give, q))
         d_head = layer.z.shape[-1] // blocks.n_heads
@@ -167,19 +209,23 @@ def _heads_apart(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
 
 def _causal(blocks: Backend, clean: Recording) -> bool:
     """Return whether another last token leaves everything before it alone."""
-    if clean.tokens.shape[1] == 1:
-        return True
+    if clean.tokens.shape[1] == 1:  # there is nothing before it
+        return False
     tokens = clean.tokens.clone()
     tokens[:, -1] = (tokens[:, -1] + 1) % blocks.limits.d_vocab
     other = blocks.record(tokens, fields=())
     assert clean.final is not None
     assert other.final is not None
+    if torch.equal(other.final[:, -1], clean.final[:, -1]):
+        return False  # nobody heard the other token
     return close(other.final[:, :-1], clean.final[:, :-1], looser=0.1)
 
 
 def _sliceable(blocks: Backend, clean: Recording) -> bool:
     """Whether running the attention at the last positions alone gives what it gave there."""
     n_prompts, n_pos = clean.tokens.shape
+    if n_pos == 1:
+        return False
     start = n_pos // 2
     rows = torch.arange(n_prompts, device=clean.tokens.device)[:, None]
     for number, layer in enumerate(clean.layers):
@@ -209,7 +255,9 @@ def _sliceable(blocks: Backend, clean: Recording) -> bool:
             z = blocks.attention_z(number, layer.resid[rows, last], call)
             if not close(z, layer.z[rows, last]):
                 return False
-        except (CannotSlice, RuntimeError, TypeError, AttributeError, IndexError):
+        except (CannotSlice, RuntimeError, TypeError, AttributeError, IndexError) as error:
+            if is_shortage(error):
+                raise
             return False
     return True
 

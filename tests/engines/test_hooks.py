@@ -319,7 +319,7 @@ def test_the_self_check_is_made_once_for_a_model() -> None:
     )
     with counting(setup) as calls:
         first = FastEngine(setup).traits
-        assert 0 < calls[0] < 8
+        assert 0 < calls[0] <= 8  # one of them to see whether logits are capped
         before = calls[0]
         assert FastEngine(setup).traits == first
         assert calls[0] == before

@@ -32,7 +32,7 @@ from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import HookError
 from circuitgraph.lens.fingerprint import Fingerprint, fingerprint
 from circuitgraph.lens.record import Recording
-from circuitgraph.lens.traits import Traits, close, find_traits
+from circuitgraph.lens.traits import Traits, close, find_traits, probe_length, probes
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
 from circuitgraph.plan import Plan, ReplaceSenders, SetCells, Source
@@ -55,8 +55,8 @@ REPLAYED = ("mid", "q", "k", "v", "z", "mlp", "keys", "values")
 """What of the clean run is needed to replay its parts."""
 
 
-_KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[Fingerprint, Traits]] = WeakKeyDictionary()
-"""What was found of models that are still there, with the state they were in."""
+_KNOWN_TRAITS: WeakKeyDictionary[Any, tuple[tuple[Fingerprint, int], Traits]] = WeakKeyDictionary()
+"""What was found of models that are still there, with their state and the length of the probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class FastEngine:
         setup: The experiment.
         memory_budget: What stacks may hold at once: bytes, ``"2GiB"``, or None for a fraction of
             what is free.
-        self_check: Whether to prove on two prompts that the model can be replayed; where it cannot,
+        self_check: Whether to prove on two random prompts that the model can be replayed; where it cannot,
             the reference engine runs instead, with a warning. Without it, nothing that saves work
             in most models is taken for granted.
         passes: Passes of the schedule.
@@ -127,17 +127,17 @@ class FastEngine:
 
     @cached_property
     def traits(self) -> Traits:
-        """What is special about the model, tried out on the first two prompts."""
+        """What is special about the model, tried out on two pairs of random prompts."""
         if self._recordings is not None:
             return self._recordings.traits
         if not self.self_check:
             return UNCHECKED
         model = self.blocks.model
-        state = fingerprint(model)
+        state = fingerprint(model), probe_length(self.blocks, self.setup.n_pos)
         known = _KNOWN_TRAITS.get(model)
-        if known is None or known[0] != state:
-            clean = self.blocks.record(self.setup.clean[:2])
-            corrupt = self.blocks.record(self.setup.corrupt[:2])
+        # What longer probes have shown holds for shorter prompts too.
+        if known is None or known[0][0] != state[0] or known[0][1] < state[1]:
+            clean, corrupt = (self.blocks.record(one) for one in probes(self.blocks, state[1]))
             with torch.no_grad():
                 _KNOWN_TRAITS[model] = (state, find_traits(self.blocks, clean, corrupt))
         return _KNOWN_TRAITS[model][1]

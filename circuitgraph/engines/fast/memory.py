@@ -9,6 +9,7 @@ import torch
 
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import RequestError
+from circuitgraph.lens.shortage import is_shortage
 
 __all__ = ["in_stacks", "parse_budget", "recording_bytes", "rows_that_fit"]
 
@@ -91,8 +92,8 @@ def in_stacks(
         stack = items[start : start + most]
         try:
             result = run(stack)
-        except torch.OutOfMemoryError:
-            if len(stack) == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error) or len(stack) == 1:
                 raise
             most = max(1, len(stack) // 2)
             _release()
