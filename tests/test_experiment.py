@@ -365,7 +365,7 @@ def test_the_fallback_warns_where_the_user_asked(monkeypatch: pytest.MonkeyPatch
 def test_clean_and_corrupt_are_right_even_if_replay_is_not(
     monkeypatch: pytest.MonkeyPatch, experiment: cg.Experiment
 ) -> None:
-    def garbage(self: Any, resid: Tensor, call: Any) -> Tensor:
+    def garbage(self: Any, resid: Tensor, call: Any, **_: Any) -> Tensor:
         return torch.zeros(*resid.shape[:-1], 23, dtype=resid.dtype)
 
     monkeypatch.setattr(Blocks, "read_out", garbage)

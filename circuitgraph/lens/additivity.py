@@ -52,7 +52,7 @@ def _problem(backend: Backend, tokens: Int[Tensor, "1 pos"]) -> str:
         recording = backend.record(tokens)
     except CircuitGraphError:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever a foreign model raises
+    except Exception as error:  # whatever a foreign model raises
         if is_shortage(error):
             raise
         return f"this model cannot be run ({type(error).__name__}: {error})"

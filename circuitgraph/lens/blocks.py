@@ -542,7 +542,7 @@ class Blocks:
         if scale != 1:
             inner = self.parts.unembed.inner
             own = inner.forward
-            pairs.append((inner, lambda hidden: own(hidden) * scale))
+            pairs.append((inner, lambda hidden, *_, **__: own(hidden) * scale))
         with replaced(*pairs), torch.no_grad():
             return self.parts.run(tokens, False)
 

@@ -84,14 +84,14 @@ def find_traits(blocks: Backend, clean: Recording, corrupt: Recording) -> Traits
         try:
             if not check(blocks, clean, corrupt):
                 problems.append(what)
-        except Exception as error:  # noqa: BLE001  # whatever a foreign block does, we must not replay it
+        except Exception as error:  # whatever a foreign block does, we must not replay it
             if is_shortage(error):
                 raise
             problems.append(f"{what} ({type(error).__name__}: {error})")
     causal = not problems and _causal(blocks, clean)
     return Traits(
         additive=_additive(clean),
-        plain_readout=_plain_readout(blocks, clean),
+        plain_readout=not problems and _plain_readout(blocks, clean),
         heads_apart=not problems and _heads_apart(blocks, clean, corrupt),
         sliceable=causal and _sliceable(blocks, clean),
         direct_mlp=not problems and _mlps_direct(blocks, clean, corrupt),
@@ -139,7 +139,7 @@ def _mlps_direct(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
             mid = layer.resid if layer.mid is None else layer.mid
             try:
                 alone = blocks.mlp_output(number, mid, layer.call, direct=True)
-            except Exception as error:  # noqa: BLE001  # a module that cannot be called alone is called in its block
+            except Exception as error:  # some cannot be called alone
                 if is_shortage(error):
                     raise
                 return False

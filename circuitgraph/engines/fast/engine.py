@@ -85,9 +85,9 @@ class FastEngine:
         setup: The experiment.
         memory_budget: What stacks may hold at once: bytes, ``"2GiB"``, or None for a fraction of
             what is free.
-        self_check: Whether to prove on two random prompts that the model can be replayed; where it cannot,
-            the reference engine runs instead, with a warning. Without it, nothing that saves work
-            in most models is taken for granted.
+        self_check: Whether to prove on two random prompts that the model can be replayed; where it
+            cannot, the reference engine runs instead, with a warning. Without it, nothing that
+            saves work in most models is taken for granted.
         passes: Passes of the schedule.
         recordings: What another engine has recorded of the same model and prompts.
     """
