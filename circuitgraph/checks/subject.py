@@ -72,7 +72,7 @@ class Subject:
         pair = read_prompts(backend, clean, corrupt, None, problems)
         problems.raise_if_any("cannot check the model")
         assert pair is not None
-        check_additive(backend, pair.clean)
+        check_additive(backend)
         before = Footprint.of(backend.model)
         n_prompts = len(pair.clean)
         spread = torch.arange(n_prompts) % pair.lengths.clamp_max(2)

@@ -192,7 +192,7 @@ class Experiment(Judging):
         self._known_noise: dict[str, Tensor] = {}
         self._executor: Executor = InProcess()
         with guarded(backend.model):
-            check_additive(backend, pair.clean)
+            check_additive(backend)
         if not allow_no_difference:
             self._check_difference()
 

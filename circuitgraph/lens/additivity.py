@@ -14,11 +14,9 @@ from torch import Tensor
 from circuitgraph.errors import CircuitGraphError, ModelError
 from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.shortage import is_shortage
+from circuitgraph.lens.traits import probe_length, probes
 
 __all__ = ["check_additive"]
-
-TOKENS = 8
-"""How many tokens of one prompt are run."""
 
 ALLOWED = {torch.float64: 1e-6, torch.float32: 1e-3}
 COARSE = 0.1
@@ -28,7 +26,7 @@ _PROVED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """What was found; it follows from a model's code, not from its weights."""
 
 
-def check_additive(backend: Backend, tokens: Int[Tensor, "prompt pos"]) -> None:
+def check_additive(backend: Backend) -> None:
     """Raise where a block does more to the residual stream than add to it.
 
     Costs a pass over a few tokens, and each block again with its attention and MLP held, once per
@@ -36,13 +34,13 @@ def check_additive(backend: Backend, tokens: Int[Tensor, "prompt pos"]) -> None:
 
     Args:
         backend: The model.
-        tokens: Prompts whose first tokens may be used.
 
     Raises:
         ModelError: The stream is no sum, or the model cannot be run at all.
     """
     if backend.model not in _PROVED:
-        _PROVED[backend.model] = _problem(backend, tokens[:1, :TOKENS])
+        tokens, _ = probes(backend, probe_length(backend, 1))
+        _PROVED[backend.model] = _problem(backend, tokens[:1])
     if problem := _PROVED[backend.model]:
         raise ModelError(problem)
 
@@ -55,7 +53,7 @@ def _problem(backend: Backend, tokens: Int[Tensor, "1 pos"]) -> str:
     except Exception as error:  # whatever a foreign model raises
         if is_shortage(error):
             raise
-        return f"this model cannot be run ({type(error).__name__}: {error})"
+        raise ModelError(f"this model cannot be run ({type(error).__name__}: {error})") from error
     for number, layer in enumerate(recording.layers):
         resid = layer.resid
         held = {"z": layer.z, "mlp": layer.mlp}

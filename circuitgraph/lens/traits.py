@@ -208,17 +208,18 @@ def _heads_apart(blocks: Backend, clean: Recording, corrupt: Recording) -> bool:
 
 
 def _causal(blocks: Backend, clean: Recording) -> bool:
-    """Return whether another last token leaves everything before it alone."""
-    if clean.tokens.shape[1] == 1:  # there is nothing before it
+    """Return whether other tokens in the second half leave the first half alone."""
+    half = clean.tokens.shape[1] // 2
+    if half == 0:  # there is nothing before the only token
         return False
     tokens = clean.tokens.clone()
-    tokens[:, -1] = (tokens[:, -1] + 1) % blocks.limits.d_vocab
+    tokens[:, half:] = (tokens[:, half:] + 1) % blocks.limits.d_vocab
     other = blocks.record(tokens, fields=())
     assert clean.final is not None
     assert other.final is not None
-    if torch.equal(other.final[:, -1], clean.final[:, -1]):
-        return False  # nobody heard the other token
-    return close(other.final[:, :-1], clean.final[:, :-1], looser=0.1)
+    if torch.equal(other.final[:, half:], clean.final[:, half:]):
+        return False  # nobody heard the other tokens
+    return close(other.final[:, :half], clean.final[:, :half], looser=0.1)
 
 
 def _sliceable(blocks: Backend, clean: Recording) -> bool:

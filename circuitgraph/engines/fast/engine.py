@@ -139,8 +139,12 @@ class FastEngine:
         if known is None or known[0][0] != state[0] or known[0][1] < state[1]:
             clean, corrupt = (self.blocks.record(one) for one in probes(self.blocks, state[1]))
             with torch.no_grad():
-                _KNOWN_TRAITS[model] = (state, find_traits(self.blocks, clean, corrupt))
-        return _KNOWN_TRAITS[model][1]
+                traits = find_traits(self.blocks, clean, corrupt)
+            # What failed may have failed this once: that is tried again next time.
+            if not traits.problems:
+                _KNOWN_TRAITS[model] = (state, traits)
+            return traits
+        return known[1]
 
     @property
     def is_causal(self) -> bool:
