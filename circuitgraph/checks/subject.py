@@ -238,7 +238,7 @@ def _passes(plan: Plan) -> int:
 
 def part_of(plan: Plan, cells: Sequence[int]) -> Plan:
     """Return a plan of some of a plan's cells."""
-    return replace(plan, cells=tuple(plan.cells[number] for number in cells))
+    return plan.part(cells)
 
 
 def every_logit(logits: Float[Tensor, "prompt pos d_vocab"]) -> Float[Tensor, " prompt"]:

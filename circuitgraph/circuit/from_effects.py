@@ -1,13 +1,12 @@
 """From effects to a circuit: which edges each cell of a sweep patched, and how much that changed.
 
 The request's text says what the steps of the path are, the coordinates of a cell say which of the
-swept nodes and ports it patched. A cell's edges are those of every hop: each sender to each port
-that it comes before, then from the nodes of these ports to the next ones.
+swept nodes and ports it patched; both are read by the rules that the compiler laid it out by.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, assert_never, cast
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -18,41 +17,23 @@ from circuitgraph.circuit.attrs import PROVENANCE
 from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.circuit.storage import read_shape
 from circuitgraph.circuit.weights import Weight
+from circuitgraph.compiler.grid import Path
+from circuitgraph.compiler.layout import edge_set, receivers_of, senders_of
 from circuitgraph.effects import Effects
 from circuitgraph.effects.statistics import Measurement
 from circuitgraph.errors import CircuitError, NodeError, RequestError
 from circuitgraph.files import parse_json
 from circuitgraph.graph import ModelGraph, ModelShape
-from circuitgraph.nodes import (
-    MLP,
-    Edge,
-    Embed,
-    Head,
-    Logits,
-    Node,
-    Port,
-    Writer,
-    parse_node,
-    parse_port,
-    receiver_port,
-)
-from circuitgraph.request import (
-    EdgesRequest,
-    Every,
-    Joint,
-    KVPort,
-    PathRequest,
-    Request,
-    Site,
-    Sweep,
-    Term,
-    parse,
-)
+from circuitgraph.nodes import Edge
+from circuitgraph.request import EdgesRequest, PathRequest, Request, Site, parse
+from circuitgraph.request.dims import SweptStep, swept_steps
 
 __all__ = ["cells_of_edges", "circuit_from_effects", "edges_of_cells", "scored_edges"]
 
 Point = Mapping[str, Any]
 """The coordinates of one cell."""
+
+Patched = TypeVar("Patched")
 
 
 def circuit_from_effects(
@@ -149,25 +130,17 @@ def edges_of_cells(
         values: Effects over the swept dimensions; empty cells are NaN.
     """
     match request:
-        case EdgesRequest(edges=edges):
-            found = [
-                Edge(cast(Writer, edge.sender.what), port)
-                for edge in edges
-                for port in _ports(graph, edge.receiver.what)
-            ]
-            yield 0, tuple(dict.fromkeys(found))
-        case PathRequest(steps=steps):
-            readers = [
-                _reader(graph, step, prefix)
-                for step, prefix in zip(steps, _prefixes(steps), strict=True)
-            ]
+        case EdgesRequest():
+            yield 0, edge_set(graph, request).edges(graph)
+        case PathRequest():
+            first, *rest = swept_steps(request.steps)
+            senders = _reader(first, senders_of)
+            receivers = [_reader(step, partial(receivers_of, graph)) for step in rest]
             for cell, point in _points(values):
-                yield cell, _edges(graph, [read(point) for read in readers])
+                hops = tuple(read(point) for read in receivers)
+                yield cell, Path(senders(point), hops, request.recompute).edges(graph)
         case _:
             raise CircuitError(f"cannot read edges from the request {request!r}")
-
-
-# -- one cell --------------------------------------------------------------------------------------
 
 
 def _points(values: xr.DataArray) -> Iterator[tuple[int, Point]]:
@@ -182,74 +155,24 @@ def _points(values: xr.DataArray) -> Iterator[tuple[int, Point]]:
             yield cell, alone | at
 
 
-@dataclass(frozen=True, slots=True)
-class _Sites:
-    """The nodes or ports of one step of a path."""
+def _reader(
+    step: SweptStep, patched: Callable[[tuple[Site, ...]], Patched]
+) -> Callable[[Point], Patched]:
+    """Return a function from a cell's coordinates to what one step of it patches."""
 
-    whats: tuple[Writer | Port, ...]
+    @cache
+    def read(at: tuple[int | str, ...]) -> Patched:
+        try:
+            return patched(step.sites(at))
+        except RequestError:
+            raise CircuitError(
+                f"the effects have a cell {at[0]!r}, but their request lists "
+                f"{', '.join(step.listed)}"
+            ) from None
+        except NodeError as error:
+            raise CircuitError(f"the effects have a cell that is none: {error}") from None
 
-    @property
-    def writers(self) -> tuple[Writer, ...]:
-        nodes = (what.node if isinstance(what, Port) else what for what in self.whats)
-        return tuple(dict.fromkeys(cast(Writer, node) for node in nodes))
-
-
-def _edges(graph: ModelGraph, steps: Sequence[_Sites]) -> tuple[Edge, ...]:
-    found: list[Edge] = []
-    senders = steps[0].writers
-    for step in steps[1:]:
-        ports = [cast(Port, what) for what in step.whats]
-        edges = [
-            Edge(sender, port)
-            for port in ports
-            for sender in senders
-            if graph.precedes(sender, port)
-        ]
-        found += edges
-        senders = tuple(dict.fromkeys(cast(Writer, edge.receiver.node) for edge in edges))
-    return tuple(dict.fromkeys(found))
-
-
-def _prefixes(steps: Sequence[Term]) -> list[str]:
-    """Return how the coordinates of each step begin: nothing for the senders."""
-    swept = [number for number, step in enumerate(steps) if number and not isinstance(step, Joint)]
-    many = len(swept) > 1
-    return [
-        "" if number == 0 else f"receiver{number}" if many else "receiver"
-        for number in range(len(steps))
-    ]
-
-
-def _reader(graph: ModelGraph, term: Term, prefix: str) -> Callable[[Point], _Sites]:
-    """Return a function from a cell's coordinates to the nodes or ports of one step."""
-    dim = f"{prefix}_" if prefix else ""
-    listed = prefix or "sender"
-    match term:
-        case Joint(sites=sites):
-            fixed = _resolve(graph, sites, bool(prefix))
-            return lambda _: fixed
-        case Sweep(items=items):
-            by_name = {str(item): _resolve(graph, item.sites, bool(prefix)) for item in items}
-            return lambda point: _listed(by_name, _at(point, listed))
-        case Every(kind="head", port=port):
-            return lambda point: _head(_at(point, f"{dim}layer"), _at(point, f"{dim}head"), port)
-        case Every(kind="kv", port=port):
-            name: Literal["k", "v"] = "k" if port == "k" else "v"
-            return lambda point: _resolve(
-                graph,
-                [Site(KVPort(_at(point, f"{dim}layer"), _at(point, f"{dim}kv_head"), name))],
-                receives=True,
-            )
-        case Every(kind="mlp"):
-            return lambda point: _mlp(_at(point, f"{dim}layer"), receives=bool(prefix))
-        case Every(kind="node"):
-            return lambda point: _Sites((cast(Writer, parse_node(_at(point, listed))),))
-        case Every(kind="port"):
-            return lambda point: _Sites((parse_port(_at(point, listed)),))
-        case Every():
-            raise CircuitError(f"cannot read edges from a sweep over {term}")
-        case _:
-            assert_never(term)
+    return lambda point: read(tuple(_at(point, dim) for dim in step.dims))
 
 
 def _at(point: Point, name: str) -> Any:
@@ -259,45 +182,6 @@ def _at(point: Point, name: str) -> Any:
             "were they averaged or cut by hand?"
         )
     return point[name]
-
-
-def _listed(by_name: Mapping[str, _Sites], name: str) -> _Sites:
-    if name not in by_name:
-        raise CircuitError(
-            f"the effects have a cell {name!r}, but their request lists {', '.join(by_name)}"
-        )
-    return by_name[name]
-
-
-def _head(layer: int, head: int, port: Any) -> _Sites:
-    node = Head(layer, head)
-    return _Sites((Port(node, port) if port else node,))
-
-
-def _mlp(layer: int, receives: bool) -> _Sites:
-    node = MLP(layer)
-    return _Sites((node.port if receives else node,))
-
-
-def _resolve(graph: ModelGraph, sites: Sequence[Site], receives: bool) -> _Sites:
-    """Return the nodes that send, or the ports that receive."""
-    if receives:
-        return _Sites(tuple(port for site in sites for port in _ports(graph, site.what)))
-    return _Sites(tuple(cast(Writer, site.what) for site in sites))
-
-
-def _ports(graph: ModelGraph, what: Node | Port | KVPort) -> list[Port]:
-    """Return the ports that a receiver means; a key-value head is one per head of its group."""
-    match what:
-        case KVPort(layer=layer, kv_head=kv_head, name=name):
-            heads = graph.shape.heads_of_group(kv_head)
-            return [Port(Head(layer, head), name) for head in heads]
-        case Port() | MLP() | Logits():
-            return [receiver_port(what)]
-        case Embed() | Head():
-            raise CircuitError(f"{what} is no receiver")
-        case _:
-            assert_never(what)
 
 
 # -- what the effects carry ------------------------------------------------------------------------

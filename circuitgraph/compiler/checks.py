@@ -1,10 +1,17 @@
 """What a request has to be before it is compiled. Every problem is added, nothing is raised."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never, get_args
 
-from circuitgraph.compiler.grid import Candidate, EdgeSet, Grid, Path
-from circuitgraph.compiler.layout import has_each, ports_at, receivers_at, senders_at, writer_at
+from circuitgraph.compiler.grid import Path, Receiver
+from circuitgraph.compiler.layout import (
+    PathGrid,
+    has_each,
+    ports_at,
+    receivers_at,
+    senders_at,
+    writer_at,
+)
 from circuitgraph.errors import NodeError, Problems, RequestError, UnsupportedError
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Head, Logits, Node, Port, Writer
@@ -218,28 +225,12 @@ def _indices(step: Term | None) -> frozenset[int] | None:
 # -- does every sender come before its receiver? ---------------------------------------------------
 
 
-def check_order(graph: ModelGraph, grid: Grid, problems: Problems) -> tuple[Candidate, ...]:
-    """Return the possible cells; it is a problem if there are none, or if a single one is not."""
-    possible = tuple(cell for cell in grid.candidates if _possible(graph, cell.asks))
-    if not grid.axes or not possible:
-        first = grid.candidates[0]
-        if isinstance(first.asks, Path):
-            for problem in _order_problems(graph, first.asks):
-                problems.add(problem)
-    return possible
-
-
-def _possible(graph: ModelGraph, asks: Path | EdgeSet) -> bool:
-    """Return whether each sender reaches a receiver, and an inner receiver sends on."""
-    if isinstance(asks, EdgeSet):
-        return True  # each edge was checked by itself
-    nodes: Iterator[Node] = (sender.node for sender in asks.senders)
-    for receivers in asks.receivers:
-        written = [-1 if isinstance(node, Logits) else graph.writes_at(node) for node in nodes]
-        if -1 in written or max(written) > max(graph.reads_at(to.port) for to in receivers):
-            return False
-        nodes = (receiver.port.node for receiver in receivers)
-    return True
+def check_order(grid: PathGrid, problems: Problems) -> None:
+    """Check that a sweep has a possible cell, and that a single request is possible as a whole."""
+    if not grid.axes or not len(grid):
+        first = grid.path([0] * len(grid.steps), grid.positions[0])
+        for problem in _order_problems(grid.graph, first):
+            problems.add(problem)
 
 
 def _order_problems(graph: ModelGraph, path: Path) -> Iterator[NodeError | None]:
@@ -260,13 +251,23 @@ def _order_problems(graph: ModelGraph, path: Path) -> Iterator[NodeError | None]
 
 
 def check_replace(
-    cells: Sequence[Candidate], through: frozenset[Head | MLP], mode: Mode, problems: Problems
+    hops: Iterable[Sequence[Receiver]],
+    through: frozenset[Head | MLP],
+    mode: Mode,
+    problems: Problems,
 ) -> None:
-    """Refuse mode ``replace`` where a receiver is also a node that direct paths pass through."""
+    """Refuse mode ``replace`` where a receiver is also a node that direct paths pass through.
+
+    Args:
+        hops: What each cell measures.
+        through: What direct paths may pass through.
+        mode: The mode.
+        problems: Gets what is wrong.
+    """
     if mode != "replace" or not through:
         return
-    for cell in cells:
-        ports = [receiver.port for receiver in cell.asks.last]
+    for receivers in hops:
+        ports = [receiver.port for receiver in receivers]
         inside = [port for port in ports if port.node in through]
         if inside and len(ports) > 1:
             problems.add(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from circuitgraph.arguments import instance
+from circuitgraph.compiler.cells import PathCells
 from circuitgraph.compiler.checks import (
     check_meeting,
     check_nodes,
@@ -12,14 +13,22 @@ from circuitgraph.compiler.checks import (
     check_words,
     nodes_passed,
 )
-from circuitgraph.compiler.layout import lay_out
-from circuitgraph.compiler.runs import write_cells
+from circuitgraph.compiler.layout import edge_set, lay_out
+from circuitgraph.compiler.runs import RunWriter
 from circuitgraph.compiler.sets import compile_sets
 from circuitgraph.errors import Problems, RequestError
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge
-from circuitgraph.plan import Plan, Source
-from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request
+from circuitgraph.plan import Cell, Plan, Source
+from circuitgraph.request import (
+    EdgeSets,
+    EdgesRequest,
+    Mode,
+    PathRequest,
+    Request,
+    Variant,
+    as_request,
+)
 
 __all__ = ["compile"]
 
@@ -75,10 +84,19 @@ def compile(
     check_meeting(asked, through, problems)
     problems.raise_if_any(what)
 
-    grid = lay_out(graph, asked, n_positions)
-    possible = check_order(graph, grid, problems)
-    check_replace(possible, through, mode, problems)
-    problems.raise_if_any(what)
-
-    cells = write_cells(graph, possible, through, mode, source)
-    return Plan(graph, asked, variant, mode, source, grid.axes, cells)
+    match asked:
+        case EdgesRequest():
+            edges = edge_set(graph, asked)
+            check_replace([edges.last], through, mode, problems)
+            problems.raise_if_any(what)
+            runs = tuple(RunWriter(graph, through, mode, source).runs(edges))
+            return Plan(graph, asked, variant, mode, source, (), (Cell((), str(asked), runs),))
+        case PathRequest():
+            grid = lay_out(graph, asked, n_positions)
+            check_order(grid, problems)
+            check_replace(grid.measured(), through, mode, problems)
+            problems.raise_if_any(what)
+            cells = PathCells(grid, through, mode, source)
+            return Plan(graph, asked, variant, mode, source, grid.axes, cells)
+        case _:
+            raise AssertionError(f"{asked!r} was not checked")

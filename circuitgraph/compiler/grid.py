@@ -1,12 +1,12 @@
-"""What the compiler lays out: cells, and in each what is patched together. Plain data."""
+"""What a cell patches together: senders, and the receivers of each hop. Plain data."""
 
 from dataclasses import dataclass
 
-from circuitgraph.nodes import Logits, Port, Writer
-from circuitgraph.plan import Axis
+from circuitgraph.graph import ModelGraph
+from circuitgraph.nodes import Edge, Logits, Port, Writer
 from circuitgraph.request import Positions
 
-__all__ = ["Candidate", "EdgeSet", "Grid", "Hop", "Path", "Receiver", "Sender"]
+__all__ = ["EdgeSet", "Hop", "Path", "Receiver", "Sender"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,20 @@ class Path:
         """Whether nothing is downstream of the last receivers, as for one cell of ``port``."""
         return bool(self.last) and all(to.port.node == Logits() for to in self.last)
 
+    def edges(self, graph: ModelGraph) -> tuple[Edge, ...]:
+        """Return the edges of every hop.
+
+        A receiver that no sender comes before receives nothing, and sends nothing on.
+        """
+        found: list[Edge] = []
+        senders: tuple[Writer, ...] = tuple(sender.node for sender in self.senders)
+        for receivers in self.receivers:
+            edges = graph.edges_between(senders, (receiver.port for receiver in receivers))
+            found += edges
+            nodes = dict.fromkeys(edge.receiver.node for edge in edges)
+            senders = tuple(node for node in nodes if not isinstance(node, Logits))
+        return tuple(dict.fromkeys(found))
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -63,33 +77,12 @@ class EdgeSet:
         """The receivers that are measured: all of them."""
         return tuple(receiver for hop in self.hops for receiver in hop.receivers)
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One cell of the grid, possible or not.
-
-    Args:
-        index: Position along each axis.
-        steps: The cell's own request as text, step by step.
-        asks: What it patches.
-    """
-
-    index: tuple[int, ...]
-    steps: tuple[str, ...]
-    asks: Path | EdgeSet
-
-    @property
-    def name(self) -> str:
-        """The cell's own request as text."""
-        text, asks = " -> ".join(self.steps), self.asks
-        if isinstance(asks, Path) and asks.recompute and not asks.stops_at_logits:
-            return f"{text} => logits"
-        return text
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The swept dimensions and every cell of their product."""
-
-    axes: tuple[Axis, ...]
-    candidates: tuple[Candidate, ...]
+    def edges(self, graph: ModelGraph) -> tuple[Edge, ...]:
+        """Return the edges, hop by hop."""
+        return tuple(
+            edge
+            for hop in self.hops
+            for edge in graph.edges_between(
+                (sender.node for sender in hop.senders), (to.port for to in hop.receivers)
+            )
+        )

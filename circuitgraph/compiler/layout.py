@@ -1,18 +1,18 @@
-"""The grid of cells: a request's sweeps written out, each cell with what is patched together.
+"""The grid of cells: a product of what each step sweeps over, and what a cell patches together.
 
 Here key-value heads become the ports of their query heads, ``@each`` becomes one position per cell,
 and a node that stands at several positions becomes one sender or receiver at all of them.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
-from typing import Literal, NamedTuple, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar
 
-from circuitgraph.compiler.grid import Candidate, EdgeSet, Grid, Hop, Path, Receiver, Sender
+from circuitgraph.compiler.grid import EdgeSet, Hop, Path, Receiver, Sender
 from circuitgraph.graph import ModelGraph
-from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
+from circuitgraph.nodes import MLP, Embed, Head, Logits, Port, Writer
 from circuitgraph.plan import Axis
 from circuitgraph.request import (
     EachPosition,
@@ -22,118 +22,288 @@ from circuitgraph.request import (
     KVPort,
     PathRequest,
     Positions,
-    Request,
     Site,
     Sweep,
     Term,
 )
+from circuitgraph.request.dims import SweptStep, swept_steps
 from circuitgraph.request.terms import sites_of
 
-__all__ = ["has_each", "lay_out", "ports_at", "receivers_at", "senders_at", "writer_at"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PathGrid",
+    "edge_set",
+    "has_each",
+    "lay_out",
+    "ports_at",
+    "receivers_at",
+    "receivers_of",
+    "senders_at",
+    "senders_of",
+    "writer_at",
+]
 
 What = TypeVar("What", Writer, Port)
 
 
-def lay_out(graph: ModelGraph, request: Request, n_positions: int | None = None) -> Grid:
-    """Return the swept dimensions and every cell of their grid, possible or not.
+def lay_out(graph: ModelGraph, request: PathRequest, n_positions: int | None = None) -> "PathGrid":
+    """Return the swept dimensions and the cells of their grid, possible or not; none is made.
 
     Args:
         graph: The model's graph, on which the request was checked.
         request: What is asked.
         n_positions: Length of the prompts, where positions are swept.
+
+    Example:
+        >>> from circuitgraph.graph import ModelShape
+        >>> from circuitgraph.request import parse
+        >>> grid = lay_out(ModelGraph(ModelShape(12, 12)), parse("node -> port => logits"))
+        >>> [str(axis) for axis in grid.axes], len(grid)
+        (['sender (157)', 'receiver (445)'], 32491)
     """
-    match request:
-        case EdgesRequest():
-            return Grid((), (Candidate((), (str(request),), _edge_set(graph, request)),))
-        case PathRequest():
-            return _path_grid(graph, request, n_positions)
-        case _:
-            raise AssertionError(f"{request!r} was not checked")
+    each = any(has_each(step) for step in request.steps)
+    return PathGrid(graph, request, n_positions if each else None)
 
 
 # -- paths -----------------------------------------------------------------------------------------
 
 
-class _Item(NamedTuple):
-    """One place of a step's own grid, and the sites that are patched together there."""
+@dataclass(frozen=True)
+class StepGrid:
+    """One step of a path: its own grid, and what is patched together at each place of it.
 
-    at: tuple[int, ...]
-    sites: tuple[Site, ...]
+    Args:
+        axes: Its dimensions.
+        items: The sites at each place, in order.
+        writes: By place, the last point at which something writes; beyond all for the logits.
+        reads: By place, the last point at which something reads; -1 for senders.
+    """
 
+    axes: tuple[Axis, ...]
+    items: tuple[tuple[Site, ...], ...]
+    writes: tuple[int, ...]
+    reads: tuple[int, ...]
 
-def _path_grid(graph: ModelGraph, request: PathRequest, n_positions: int | None) -> Grid:
-    steps = request.steps
-    expanded = [_expand(graph, *named) for named in zip(steps, _prefixes(steps), strict=True)]
-    axes = [axis for step_axes, _ in expanded for axis in step_axes]
-    positions: Sequence[int | None] = (None,)
-    if any(has_each(step) for step in steps):
-        assert n_positions is not None, "a sweep over positions was checked"
-        positions = range(n_positions)
-        axes.append(Axis("position", tuple(range(n_positions))))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each of its dimensions."""
+        return tuple(len(axis.values) for axis in self.axes)
 
-    # The same few joint sets stand in cell after cell.
-    place, text = cache(_at_position), cache(lambda sites: str(Joint(sites)))
-    senders, receivers = cache(_senders), cache(partial(_receivers, graph))
-
-    def candidate(chosen: tuple[_Item, ...], position: int | None) -> Candidate:
-        index = tuple(at for item in chosen for at in item.at)
-        sites = [place(item.sites, position) for item in chosen]
-        path = Path(senders(sites[0]), tuple(map(receivers, sites[1:])), request.recompute)
-        places = index if position is None else (*index, position)
-        return Candidate(places, tuple(map(text, sites)), path)
-
-    cells = product(product(*(items for _, items in expanded)), positions)
-    return Grid(tuple(axes), tuple(candidate(*cell) for cell in cells))
+    def place(self, item: int) -> tuple[int, ...]:
+        """Return where an item stands."""
+        found = []
+        for length in reversed(self.shape):
+            item, at = divmod(item, length)
+            found.append(at)
+        return tuple(reversed(found))
 
 
-def _prefixes(steps: Sequence[Term]) -> list[str]:
-    """Return what stands before the dimension names of each step: nothing for the senders."""
-    swept = [step for step in steps[1:] if not isinstance(step, Joint)]
-    numbered = [f"receiver{number}" for number in range(1, len(steps))]
-    return ["", *(numbered if len(swept) > 1 else ["receiver"] * (len(steps) - 1))]
+@dataclass(frozen=True)
+class PathGrid:
+    """The grid of a path: a product of its steps, and of positions where these are swept.
+
+    A cell is possible where every step can be heard by the next one: something of it writes no
+    later than something of the next one reads. That is a matter of neighbours, so cells are counted
+    and numbered without being written down.
+
+    Args:
+        graph: The model's graph.
+        request: What is asked.
+        n_positions: How many positions are swept; None where none are.
+    """
+
+    graph: ModelGraph
+    request: PathRequest
+    n_positions: int | None
+
+    @cached_property
+    def swept(self) -> tuple[SweptStep, ...]:
+        """What the dimensions of each step are called."""
+        return swept_steps(self.request.steps)
+
+    @cached_property
+    def steps(self) -> tuple[StepGrid, ...]:
+        """The grid of each step."""
+        return tuple(self._step(step, number > 0) for number, step in enumerate(self.swept))
+
+    def _step(self, step: SweptStep, receives: bool) -> StepGrid:
+        values = _values(self.graph, step.term)
+        items = tuple(step.sites(at) for at in product(*values))
+        points = [self._points(sites, receives) for sites in items]
+        axes = tuple(Axis(dim, along) for dim, along in zip(step.dims, values, strict=True))
+        return StepGrid(axes, items, *zip(*points, strict=True))
+
+    def _points(self, sites: tuple[Site, ...], receives: bool) -> tuple[int, int]:
+        graph = self.graph
+        if not receives:
+            return max(graph.writes_at(writer_at(site)) for site in sites), -1
+        ports = [port for site in sites for port in ports_at(graph, site)]
+        nodes = [port.node for port in ports]
+        never = graph.reads_at(Logits().port) + 1
+        writes = (never if isinstance(node, Logits) else graph.writes_at(node) for node in nodes)
+        return max(writes), max(map(graph.reads_at, ports))
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The swept dimensions, in order."""
+        axes = tuple(axis for step in self.steps for axis in step.axes)
+        if self.n_positions is None:
+            return axes
+        return (*axes, Axis("position", tuple(range(self.n_positions))))
+
+    @property
+    def positions(self) -> tuple[int | None, ...]:
+        """The swept positions; None alone where none are."""
+        return (None,) if self.n_positions is None else tuple(range(self.n_positions))
+
+    # -- which cells are possible ---------------------------------------------------------------
+
+    def fits(self, step: int, item: int, following: int) -> bool:
+        """Return whether an item of a step is heard by one of the next step."""
+        return self.steps[step].writes[item] <= self.steps[step + 1].reads[following]
+
+    @cached_property
+    def ways_on(self) -> "tuple[NDArray[np.int64], ...]":
+        """By step and item, in how many ways a path can go on from there."""
+        import numpy as np
+
+        found = [np.ones(len(self.steps[-1].items), dtype=np.int64)]
+        for step in reversed(range(len(self.steps) - 1)):
+            ways = (
+                self.heard(step, item) @ found[0] for item in range(len(self.steps[step].items))
+            )
+            found.insert(0, np.fromiter(ways, dtype=np.int64))
+        return tuple(found)
+
+    def heard(self, step: int, item: int) -> "NDArray[np.bool_]":
+        """Return which items of the next step hear an item."""
+        return self._reads[step + 1] >= self.steps[step].writes[item]
+
+    @cached_property
+    def _reads(self) -> "tuple[NDArray[np.int64], ...]":
+        import numpy as np
+
+        return tuple(np.array(step.reads, dtype=np.int64) for step in self.steps)
+
+    def __len__(self) -> int:
+        return int(self.ways_on[0].sum()) * len(self.positions)
+
+    def items(self, number: int) -> tuple[tuple[int, ...], int | None]:
+        """Return the item of each step in a cell, and its position."""
+        rest, at = divmod(number, len(self.positions))
+        chosen: list[int] = []
+        for step in range(len(self.steps)):
+            ways = self._ways(step, chosen)
+            ends = ways.cumsum()
+            item = int(ends.searchsorted(rest, side="right"))
+            rest -= int(ends[item] - ways[item])
+            chosen.append(item)
+        return tuple(chosen), self.positions[at]
+
+    def number(self, items: Sequence[int], position: int | None = None) -> int:
+        """Return the number of a cell, the inverse of `items`."""
+        found = 0
+        for step, item in enumerate(items):
+            found += int(self._ways(step, items[:step])[:item].sum())
+        return found * len(self.positions) + (position or 0)
+
+    def _ways(self, step: int, before: Sequence[int]) -> "NDArray[np.int64]":
+        """Return in how many ways a path goes on through each item of a step."""
+        ways = self.ways_on[step]
+        return ways * self.heard(step - 1, before[-1]) if before else ways
+
+    def all_items(self) -> "NDArray[np.intp]":
+        """Return the item of each step in all cells, then the position: ``[cell step+1]``."""
+        import numpy as np
+
+        found = [np.flatnonzero(self.ways_on[0])]
+        for step in range(len(self.steps) - 1):
+            on = self.ways_on[step + 1] > 0
+            lists = [
+                np.flatnonzero(self.heard(step, item) & on)
+                for item in range(len(self.steps[step].items))
+            ]
+            many = np.array([len(list_) for list_ in lists])[found[-1]]
+            following = np.concatenate([lists[item] for item in found[-1]] or [many])
+            found = [np.repeat(column, many) for column in found] + [following]
+        places = len(self.positions)
+        columns = [np.repeat(column, places) for column in found]
+        columns.append(np.tile(np.arange(places), len(found[0])))
+        return np.stack(columns, axis=1).astype(np.intp)
+
+    @cached_property
+    def used(self) -> tuple[tuple[int, ...], ...]:
+        """By step, the items that stand in some possible cell."""
+        reached = [item for item, ways in enumerate(self.ways_on[0].tolist()) if ways]
+        found = [tuple(reached)]
+        for step in range(1, len(self.steps)):
+            first = min((self.steps[step - 1].writes[item] for item in found[-1]), default=None)
+            reads, ways = self.steps[step].reads, self.ways_on[step].tolist()
+            found.append(
+                tuple(
+                    item
+                    for item in range(len(reads))
+                    if first is not None and ways[item] and reads[item] >= first
+                )
+            )
+        return tuple(found)
+
+    # -- one cell -------------------------------------------------------------------------------
+
+    def sites(self, step: int, item: int, position: int | None) -> tuple[Site, ...]:
+        """Return what is patched at one step of a cell."""
+        return _at_position(self.steps[step].items[item], position)
+
+    def senders(self, item: int, position: int | None) -> tuple[Sender, ...]:
+        """Return what sends."""
+        return senders_of(self.sites(0, item, position))
+
+    def receivers(self, step: int, item: int, position: int | None) -> tuple[Receiver, ...]:
+        """Return what receives at one step of a cell."""
+        return receivers_of(self.graph, self.sites(step, item, position))
+
+    def measured(self) -> Iterator[tuple[Receiver, ...]]:
+        """Yield the receivers that some cell measures, but for their positions."""
+        last = len(self.steps) - 1
+        for item in self.used[last] if last else ():
+            yield self.receivers(last, item, None)
+
+    def path(self, items: Sequence[int], position: int | None) -> Path:
+        """Return what a cell patches, possible or not."""
+        receivers = (
+            self.receivers(step, item, position) for step, item in enumerate(items) if step
+        )
+        return Path(self.senders(items[0], position), tuple(receivers), self.request.recompute)
+
+    def text(self, step: int, item: int, position: int | None) -> str:
+        """Return one step of a cell's own request."""
+        return str(Joint(self.sites(step, item, position)))
 
 
-def _expand(graph: ModelGraph, term: Term, prefix: str) -> tuple[list[Axis], list[_Item]]:
-    """Return a step's dimensions and the places in their grid."""
+def _values(graph: ModelGraph, term: Term) -> tuple[tuple[int | str, ...], ...]:
+    """Return the coordinates along each dimension of a step, in the order of `SweptStep.dims`."""
+    shape = graph.shape
+    layers = tuple(range(shape.n_layers))
     match term:
-        case Joint(sites=sites):
-            return [], [_Item((), sites)]
+        case Joint():
+            return ()
         case Sweep(items=items):
-            axis = Axis(prefix or "sender", tuple(map(str, items)))
-            return [axis], [_Item((at,), item.sites) for at, item in enumerate(items)]
-        case Every():
-            return _everything(graph, term, prefix)
+            return (tuple(map(str, items)),)
+        case Every(kind="head"):
+            return layers, tuple(range(shape.n_heads))
+        case Every(kind="kv"):
+            return layers, tuple(range(shape.kv_heads))
+        case Every(kind="mlp"):
+            return (tuple(mlp.layer for mlp in graph.mlps),)
+        case Every(kind="node"):
+            return (tuple(map(str, graph.writers)),)
+        case Every(kind="port"):
+            return (tuple(map(str, graph.ports)),)
         case _:
-            assert_never(term)
-
-
-def _everything(graph: ModelGraph, term: Every, prefix: str) -> tuple[list[Axis], list[_Item]]:
-    """Return the dimensions of a sweep over everything of a kind, and the places in their grid."""
-    dim = f"{prefix}_" if prefix else ""
-    layers = Axis(f"{dim}layer", tuple(range(graph.shape.n_layers)))
-    found: Sequence[Writer | Port | KVPort]
-    match term.kind:
-        case "head":
-            port = term.port
-            found = [getattr(head, port) for head in graph.heads] if port else graph.heads
-            axes = [layers, Axis(f"{dim}head", tuple(range(graph.shape.n_heads)))]
-        case "kv":
-            kv_heads = range(graph.shape.kv_heads)
-            kind: Literal["k", "v"] = "k" if term.port == "k" else "v"
-            both = product(range(graph.shape.n_layers), kv_heads)
-            found = [KVPort(layer, kv_head, kind) for layer, kv_head in both]
-            axes = [layers, Axis(f"{dim}kv_head", tuple(kv_heads))]
-        case "mlp":
-            found = [mlp.port for mlp in graph.mlps] if prefix else graph.mlps
-            axes = [Axis(f"{dim}layer", tuple(mlp.layer for mlp in graph.mlps))]
-        case "node" | "port":
-            found = graph.writers if term.kind == "node" else graph.ports
-            axes = [Axis(prefix or "sender", tuple(map(str, found)))]
-        case _:
-            assert_never(term.kind)
-    places = product(*(range(len(axis.values)) for axis in axes))
-    sites = [(Site(what, term.at),) for what in found]
-    return axes, [_Item(*item) for item in zip(places, sites, strict=True)]
+            raise AssertionError(f"{term} is a step of another kind")
 
 
 def _at_position(sites: tuple[Site, ...], position: int | None) -> tuple[Site, ...]:
@@ -155,7 +325,7 @@ def has_each(term: Term) -> bool:
 # -- lists of edges --------------------------------------------------------------------------------
 
 
-def _edge_set(graph: ModelGraph, request: EdgesRequest) -> EdgeSet:
+def edge_set(graph: ModelGraph, request: EdgesRequest) -> EdgeSet:
     """Return receivers grouped by equal sets of senders, since those share a sender run."""
     heard: dict[Receiver, list[Site]] = {}
     for edge in request.edges:
@@ -163,7 +333,7 @@ def _edge_set(graph: ModelGraph, request: EdgesRequest) -> EdgeSet:
             heard.setdefault(Receiver(port, edge.receiver.at), []).append(edge.sender)
     groups: dict[frozenset[Sender], list[Receiver]] = {}
     for receiver, sites in heard.items():
-        groups.setdefault(frozenset(_senders(tuple(sites))), []).append(receiver)
+        groups.setdefault(frozenset(senders_of(tuple(sites))), []).append(receiver)
     return EdgeSet(
         tuple(
             Hop(tuple(sorted(senders, key=lambda sender: sender.node)), tuple(receivers))
@@ -207,11 +377,13 @@ def _positions_of(named: Iterable[tuple[What, Positions]]) -> dict[What, list[Po
     return {what: list(positions) for what, positions in found.items()}
 
 
-def _senders(sites: tuple[Site, ...]) -> tuple[Sender, ...]:
+def senders_of(sites: tuple[Site, ...]) -> tuple[Sender, ...]:
+    """Return what sends where sites stand, each node once."""
     return tuple(Sender(node, _joined(at)) for node, at in senders_at(sites).items())
 
 
-def _receivers(graph: ModelGraph, sites: tuple[Site, ...]) -> tuple[Receiver, ...]:
+def receivers_of(graph: ModelGraph, sites: tuple[Site, ...]) -> tuple[Receiver, ...]:
+    """Return what receives where sites stand, each port once."""
     return tuple(Receiver(port, _joined(at)) for port, at in receivers_at(graph, sites).items())
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Literal, cast
 
-from circuitgraph.compiler.grid import Candidate, EdgeSet, Path, Receiver, Sender
+from circuitgraph.compiler.grid import EdgeSet, Path, Receiver, Sender
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Head, Port, Writer
 from circuitgraph.plan import (
-    Cell,
     Freeze,
     FromRun,
     FromSource,
@@ -23,38 +22,12 @@ from circuitgraph.plan import (
 )
 from circuitgraph.request import Mode
 
-__all__ = ["write_cells"]
+__all__ = ["RunWriter", "by_point"]
 
 Patches = tuple[PatchWrite, ...]
 
 
-def write_cells(
-    graph: ModelGraph,
-    candidates: Sequence[Candidate],
-    through: frozenset[Head | MLP],
-    mode: Mode,
-    source: Source,
-) -> tuple[Cell, ...]:
-    """Return the cells with their runs; all cells have runs of the same names.
-
-    Args:
-        graph: The model's graph.
-        candidates: The possible cells.
-        through: What direct paths may pass through.
-        mode: What patching several receivers means.
-        source: Where patched values come from.
-    """
-    paths = [candidate.asks for candidate in candidates if isinstance(candidate.asks, Path)]
-    inner = zip(*(path.receivers[:-1] for path in paths), strict=True)
-    recomputes = tuple(max(len(_by_point(graph, step)) for step in hop) for hop in inner)
-    writer = _Writer(graph, through, mode, source, recomputes)
-    return tuple(
-        Cell(candidate.index, candidate.name, tuple(writer.runs(candidate.asks)))
-        for candidate in candidates
-    )
-
-
-def _by_point(graph: ModelGraph, receivers: Iterable[Receiver]) -> list[list[Receiver]]:
+def by_point(graph: ModelGraph, receivers: Iterable[Receiver]) -> list[list[Receiver]]:
     """Return receivers that read the same point of the residual stream together, in order.
 
     Those of one point cannot reach each other; an earlier one can reach a later one.
@@ -65,8 +38,8 @@ def _by_point(graph: ModelGraph, receivers: Iterable[Receiver]) -> list[list[Rec
     return [points[point] for point in sorted(points)]
 
 
-class _Writer:
-    """Writes the runs of one cell after the other.
+class RunWriter:
+    """Writes the runs of one cell after the other; those of all cells have the same names.
 
     Args:
         graph: The model's graph.
@@ -82,7 +55,7 @@ class _Writer:
         through: frozenset[Head | MLP],
         mode: Mode,
         source: Source,
-        recomputes: tuple[int, ...],
+        recomputes: tuple[int, ...] = (),
     ) -> None:
         self.graph = graph
         self.through = through
@@ -172,7 +145,7 @@ class _Writer:
         runs = []
         receivers = [Receiver(op.port, op.at) for op in ports]
         ops = {op.port: op for op in ports}
-        for group in _by_point(self.graph, receivers):
+        for group in by_point(self.graph, receivers):
             nodes = tuple(dict.fromkeys(cast(Writer, receiver.port.node) for receiver in group))
             patched = tuple(ops[receiver.port] for receiver in group)
             frozen = self.freeze_all_but(frozenset(nodes))

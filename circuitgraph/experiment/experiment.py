@@ -37,7 +37,7 @@ from circuitgraph.experiment.prompts import (
 from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
-from circuitgraph.experiment.values import MEANS, check_values, sent
+from circuitgraph.experiment.values import MEANS, check_values
 from circuitgraph.experiment.watch import ModelWatch, on_the_model
 from circuitgraph.experiment.ways import Way, ways_of
 from circuitgraph.experiment.work import Work, metrics_apart
@@ -64,10 +64,6 @@ class _Brought(TypedDict):
 
     values: Mapping[Writer, Tensor] | None
     dataset: Int[Tensor, "sample pos"] | None
-
-
-PLANS_KEPT_UP_TO = 5000
-"""Plans of more cells are compiled anew each time rather than kept."""
 
 
 class Experiment(Judging):
@@ -315,12 +311,12 @@ class Experiment(Judging):
             problems.add(table.problem(name))
         problems.raise_if_any(f"cannot patch {plan.title!r}")
         if table.corrupt and source != "given":
-            for at in {write.at for write in sent(plan)}:
+            for at in {write.at for write in plan.sweep.sent()}:
                 if isinstance(at, tuple):
                     problems.add(table.clash(at))
             problems.raise_if_any(f"cannot patch {plan.title!r}")
         plan = keep_meeting(plan, table, lambda: self._fast.is_causal)
-        if len(plan.cells) <= PLANS_KEPT_UP_TO and not isinstance(asked, EdgeSets):
+        if not isinstance(asked, EdgeSets):
             self._plans[key] = plan
         return plan
 

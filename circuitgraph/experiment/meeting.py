@@ -6,7 +6,7 @@ answer would be a zero that says nothing about the model.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,9 +24,9 @@ from circuitgraph.plan import (
     Plan,
     ReplaceSenders,
     Run,
-    SetCells,
 )
 from circuitgraph.request import EdgesRequest, Positions, Through
+from circuitgraph.request.requests import has_positions
 from circuitgraph.request.sites import positions_text
 
 __all__ = ["keep_meeting"]
@@ -46,25 +46,26 @@ def keep_meeting(plan: Plan, table: PositionTable, is_causal: Callable[[], bool]
     Raises:
         RequestError: No cell is left, or an edge of a list cannot be heard.
     """
-    if isinstance(plan.cells, SetCells):
+    if not has_positions(plan.request):
         return plan
-    if all(op.at is None for run in plan.runs() for op in run.ports):
-        return plan
+    # Cells of one kind stand at the same positions, and what one of them sends is heard alike.
+    cells = {number: plan.cells[number] for number, _ in plan.sweep.kinds()}
     everywhere = _Walk(plan, table, later_only=False)
-    problems = {cell: everywhere.problem(cell) for cell in plan.cells}
+    problems = {number: everywhere.problem(cell) for number, cell in cells.items()}
     if not all(problems.values()):
         later = _Walk(plan, table, later_only=True)
-        hidden = {cell: problem for cell in plan.cells if (problem := later.problem(cell))}
+        hidden = {number: hides for number, cell in cells.items() if (hides := later.problem(cell))}
         # What is heard nowhere among all positions is heard at no later one.
         if len(hidden) > sum(map(bool, problems.values())) and is_causal():
             problems |= hidden
-    kept = tuple(cell for cell in plan.cells if not problems[cell])
-    if len(kept) == len(plan.cells):
+    if not any(problems.values()):
         return plan
-    if kept:
-        return replace(plan, cells=kept)
+    heard = {plan.sweep.kind(number) for number, problem in problems.items() if not problem}
+    if heard:
+        kept = [at for at in range(len(plan.cells)) if plan.sweep.kind(at) in heard]
+        return plan.part(kept)
     found = Problems()
-    found.add(RequestError(problems[plan.cells[0]]))
+    found.add(RequestError(problems[0]))
     found.raise_if_any(f"cannot patch {plan.title!r}")
     return plan
 

@@ -74,7 +74,7 @@ def check_finite(
         cell, metric, prompt = map(int, strange[0])
         raise MetricError(
             f"{readout.parts[metric].name} is {values[cell, metric, prompt]} on prompt "
-            f"{prompts.start + prompt} where {plan.cells[cells[cell]].name!r} is patched: a metric "
+            f"{prompts.start + prompt} where {plan.sweep.name(cells[cell])!r} is patched: a metric "
             "gives one finite number per prompt"
         )
 
@@ -92,8 +92,8 @@ def check_readable(plan: Plan, readout: Readout, backend: Backend) -> None:
         # A sweep's cells are alike but for the nodes: one of each problem is enough.
         found = {
             str(p): p
-            for cell in plan.cells
-            if (p := _problem(cell.runs[-1], metric, site, pattern))
+            for number, _ in plan.sweep.kinds()
+            if (p := _problem(plan.cells[number].runs[-1], metric, site, pattern))
         }
         for problem in list(found.values())[:1]:
             problems.add(problem)

@@ -1,6 +1,6 @@
 """Checking what a user brings along to be patched in, before any forward pass."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -9,9 +9,9 @@ from circuitgraph.errors import NodeError, Problems, RequestError
 from circuitgraph.experiment.prompts import is_plain
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Writer
-from circuitgraph.plan import FromSource, PatchWrite, Plan, ReplaceSenders, SetCells, Source
+from circuitgraph.plan import Plan, Source
 
-__all__ = ["MEANS", "check_values", "sent"]
+__all__ = ["MEANS", "check_values"]
 
 MEANS: tuple[Source, ...] = ("mean", "mean-position")
 
@@ -73,22 +73,9 @@ def check_values(
     problems.raise_if_any(f"cannot patch {plan.title!r}")
 
 
-def sent(plan: Plan) -> Iterator[PatchWrite]:
-    """Yield every write of a plan whose value comes from its source, replaced senders' too."""
-    if isinstance(plan.cells, SetCells):
-        yield from plan.cells.patched
-        return
-    for run in plan.runs():
-        for op in run.ops:
-            writes = op.senders if isinstance(op, ReplaceSenders) else (op,)
-            for write in writes:
-                if isinstance(write, PatchWrite) and isinstance(write.value, FromSource):
-                    yield write
-
-
 def _senders(plan: Plan) -> list[Writer]:
     """Return the nodes whose values come from the plan's source."""
-    return sorted({write.node for write in sent(plan)})
+    return sorted({write.node for write in plan.sweep.sent()})
 
 
 def _node_problem(graph: ModelGraph, node: Any) -> NodeError | RequestError | None:

@@ -106,9 +106,13 @@ class Work:
     def places(self, cells: range) -> NDArray[np.int64]:
         """Return where cells stand in the grid, the swept dimensions in one."""
         shape = self.plan.shape
-        index = np.array([self.plan.place(number) for number in cells], dtype=np.int64)
+        index = self._places[cells.start : cells.stop].astype(np.int64)
         steps = np.cumprod([1, *reversed(shape[1:])])[::-1] if shape else np.zeros(0)
-        return index.reshape(len(cells), len(shape)) @ steps.astype(np.int64)
+        return index @ steps.astype(np.int64)
+
+    @cached_property
+    def _places(self) -> NDArray[np.intp]:
+        return self.plan.sweep.places()
 
     def _engine_of(self, part: Part) -> Engine:
         """Return what runs a part: of some prompts an engine of their own."""
@@ -131,7 +135,7 @@ def plan_part(plan: Plan, cells: range) -> Plan:
         names = sets.request.names[cells.start : cells.stop]
         request = EdgeSets.of_rows(sets.kept[cells.start : cells.stop], names)
         return replace(plan, request=request, cells=replace(sets, request=request))
-    return replace(plan, cells=plan.cells[cells.start : cells.stop])
+    return plan.part(cells)
 
 
 def metrics_apart(readout: Readout, values: Tensor) -> NDArray[np.float64]:

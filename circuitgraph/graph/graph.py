@@ -1,6 +1,6 @@
 """The graph that a shape spans: nodes, ports, edges, and which sender comes before which port."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
@@ -166,6 +166,19 @@ class ModelGraph:
         """Return the edges to every port that comes after the sender."""
         self.check(sender)
         return tuple(Edge(sender, port) for port in self.ports if self.precedes(sender, port))
+
+    def edges_between(self, senders: Iterable[Writer], ports: Iterable[Port]) -> list[Edge]:
+        """Return the edges that are patched where some nodes send and some ports receive.
+
+        That is, from each sender to each port that it comes before.
+        """
+        senders = tuple(senders)
+        return [
+            Edge(sender, port)
+            for port in ports
+            for sender in senders
+            if self.writes_at(sender) <= self.reads_at(port)
+        ]
 
     def edges(self) -> Iterator[Edge]:
         """Yield every edge, receiver by receiver."""

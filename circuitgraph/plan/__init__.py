@@ -3,6 +3,7 @@
 A plan is immutable data. It does not know how it was made or how it is run: no model, no tensors.
 """
 
+from circuitgraph.plan.cells import Cell, Cells
 from circuitgraph.plan.ops import (
     Freeze,
     FromRun,
@@ -17,12 +18,13 @@ from circuitgraph.plan.ops import (
     Source,
     Value,
 )
-from circuitgraph.plan.plan import Axis, Cell, Cost, Plan
+from circuitgraph.plan.plan import Axis, Cost, Plan
 from circuitgraph.plan.set_cells import SetCells
 
 __all__ = [
     "Axis",
     "Cell",
+    "Cells",
     "Cost",
     "Freeze",
     "FromRun",

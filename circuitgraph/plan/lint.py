@@ -1,6 +1,6 @@
 """Is a plan well formed? Every problem is collected and raised once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from circuitgraph.errors import PlanError, Problems
@@ -20,7 +20,8 @@ from circuitgraph.plan.ops import (
 from circuitgraph.request import EachPosition, Positions
 
 if TYPE_CHECKING:
-    from circuitgraph.plan.plan import Cell, Plan
+    from circuitgraph.plan.cells import Cell
+    from circuitgraph.plan.plan import Plan
 
 __all__ = ["lint_plan"]
 
@@ -29,19 +30,19 @@ def lint_plan(plan: "Plan") -> None:
     """Raise `PlanError` unless the plan is well formed."""
     problems = Problems()
     linter = _Linter(plan.graph)
-    for what in _grid(plan):
+    cells = [plan.cells[number] for number in plan.sweep.samples()]
+    for what in _grid(plan.shape, cells):
         problems.add(PlanError(what))
-    for cell in plan.cells:
+    for cell in cells:
         for what in linter.cell(cell):
             problems.add(PlanError(f"{cell.name}{what}"))
     problems.raise_if_any(f"the plan for {plan.title!r} is not well formed")
 
 
-def _grid(plan: "Plan") -> Iterator[str]:
+def _grid(shape: tuple[int, ...], cells: "Sequence[Cell]") -> Iterator[str]:
     """Yield what is wrong with where cells stand, and with cells that differ in their runs."""
-    shape = plan.shape
     seen: set[tuple[int, ...]] = set()
-    for cell in plan.cells:
+    for cell in cells:
         inside = len(cell.index) == len(shape) and all(
             0 <= at < length for at, length in zip(cell.index, shape, strict=True)
         )
@@ -50,10 +51,10 @@ def _grid(plan: "Plan") -> Iterator[str]:
         if cell.index in seen:
             yield f"cell {cell.index} stands twice"
         seen.add(cell.index)
-        if _run_names(cell) != _run_names(plan.cells[0]):
+        if _run_names(cell) != _run_names(cells[0]):
             yield (
                 f"{cell.name} has the runs {', '.join(_run_names(cell)) or 'none'}, "
-                f"the first cell {', '.join(_run_names(plan.cells[0])) or 'none'}"
+                f"the first cell {', '.join(_run_names(cells[0])) or 'none'}"
             )
 
 

@@ -1,18 +1,19 @@
 """A plan: for every cell of a request, the ordered runs that answer it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from circuitgraph.graph import ModelGraph
-from circuitgraph.nodes import Logits
+from circuitgraph.nodes import Edge, Logits
+from circuitgraph.plan.cells import Cell, Cells, ListedCells
 from circuitgraph.plan.lint import lint_plan
 from circuitgraph.plan.ops import Run, Source
 from circuitgraph.request import EdgeSets, Mode, Request, Variant
 from circuitgraph.request.brief import brief
 
-__all__ = ["Axis", "Cell", "Cost", "Plan"]
+__all__ = ["Axis", "Cost", "Plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +25,6 @@ class Axis:
 
     def __str__(self) -> str:
         return f"{self.dim} ({len(self.values)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One request of a sweep: where it stands in the grid, its text, and its runs.
-
-    Args:
-        index: Position along each axis of the plan.
-        name: The cell's own request as text, such as ``9.9 -> logits``.
-        runs: The runs in order; ops refer to earlier runs by their number.
-    """
-
-    index: tuple[int, ...]
-    name: str
-    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +69,7 @@ class Plan:
         mode: What patching several receivers means.
         source: Where patched values come from.
         axes: The swept dimensions, in order; none for a single request.
-        cells: The valid cells of the grid, in order.
+        cells: The valid cells of the grid, in order. Those of a sweep are made when looked at.
     """
 
     graph: ModelGraph
@@ -99,9 +85,37 @@ class Plan:
         """Length of each swept dimension."""
         return tuple(len(axis.values) for axis in self.axes)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, Cells):
+            object.__setattr__(self, "cells", ListedCells(self.graph, tuple(self.cells)))
+
+    @property
+    def sweep(self) -> Cells:
+        """The cells, with what can be said of them without making them."""
+        assert isinstance(self.cells, Cells)
+        return self.cells
+
     def place(self, number: int) -> tuple[int, ...]:
         """Return where a cell stands in the grid, without making the cell."""
-        return (number,) if isinstance(self.request, EdgeSets) else self.cells[number].index
+        return self.sweep.place(number)
+
+    def edges(self, number: int) -> tuple[Edge, ...]:
+        """Return the edges that a cell patches, without making the cell.
+
+        None where it sets what senders write, with everything downstream recomputed.
+
+        Example:
+            >>> from circuitgraph.compiler import compile
+            >>> from circuitgraph.graph import ModelShape
+            >>> plan = compile(ModelGraph(ModelShape(12, 12)), "node -> port => logits")
+            >>> len(plan.cells), str(plan.edges(20_000)[0])
+            (32491, '6.0 -> 8.10.k')
+        """
+        return self.sweep.edges(number)
+
+    def part(self, numbers: Sequence[int]) -> "Plan":
+        """Return a plan of some of the cells; they keep their places."""
+        return replace(self, cells=self.sweep.part(numbers))
 
     def runs(self) -> Iterator[Run]:
         """Yield the runs of every cell, in order."""
@@ -120,10 +134,14 @@ class Plan:
         """Forward passes that the reference engine needs."""
         if isinstance(self.request, EdgeSets):
             return Cost(recordings=2, forward_passes=len(self.cells), closed_form=0)
-        closed = [self.is_closed_form(run) for run in self.runs()]
-        return Cost(
-            recordings=2, forward_passes=closed.count(False), closed_form=closed.count(True)
-        )
+        passes = closed = 0
+        for number, many in self.sweep.kinds():
+            for run in self.cells[number].runs:
+                if self.is_closed_form(run):
+                    closed += many
+                else:
+                    passes += many
+        return Cost(recordings=2, forward_passes=passes, closed_form=closed)
 
     def lint(self) -> "Plan":
         """Return the plan itself where it is well formed.

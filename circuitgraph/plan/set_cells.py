@@ -1,14 +1,14 @@
 """Cells of a sweep over sets of edges, made when looked at: a set may have 32,000 edges."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge
+from circuitgraph.plan.cells import Cell, Cells
 from circuitgraph.plan.ops import FromSource, PatchWrite, ReadLogits, ReplaceSenders, Run, Source
-from circuitgraph.plan.plan import Cell
 from circuitgraph.request.edge_sets import EdgeSets
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["SetCells"]
 
 
-@dataclass(frozen=True)
-class SetCells(Sequence[Cell]):
+@dataclass(frozen=True, eq=False)
+class SetCells(Cells):
     """One cell for each set: its edges' senders replaced in what their receivers read.
 
     Args:
@@ -35,17 +35,22 @@ class SetCells(Sequence[Cell]):
     def __len__(self) -> int:
         return len(self.request.names)
 
-    @overload
-    def __getitem__(self, number: int) -> Cell: ...
-    @overload
-    def __getitem__(self, number: slice) -> tuple[Cell, ...]: ...
-    def __getitem__(self, number: int | slice) -> Cell | tuple[Cell, ...]:
+    def cell(self, number: int) -> Cell:
         """Return a cell, made anew."""
-        if isinstance(number, slice):
-            return tuple(self[at] for at in range(*number.indices(len(self))))
-        at = range(len(self))[number]
-        run = Run("measure", (*self._replaced(~self.kept[at]), ReadLogits()))
-        return Cell((at,), self.request.names[at], (run,))
+        run = Run("measure", (*self._replaced(~self.kept[number]), ReadLogits()))
+        return Cell((number,), self.name(number), (run,))
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """Return where a cell stands in the grid."""
+        return (number,)
+
+    def name(self, number: int) -> str:
+        """Return what a set is called."""
+        return self.request.names[number]
+
+    def sent(self) -> Iterator[PatchWrite]:
+        """Yield every write that some set patches."""
+        return iter(self.patched)
 
     @cached_property
     def kept(self) -> "NDArray[np.bool_]":

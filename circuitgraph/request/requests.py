@@ -18,7 +18,15 @@ from circuitgraph.request.terms import (
     sites_of,
 )
 
-__all__ = ["EdgesRequest", "PathRequest", "Request", "SiteEdge", "positions_in", "sites_in"]
+__all__ = [
+    "EdgesRequest",
+    "PathRequest",
+    "Request",
+    "SiteEdge",
+    "has_positions",
+    "positions_in",
+    "sites_in",
+]
 
 
 class Request:
@@ -166,11 +174,21 @@ def positions_in(request: Request) -> tuple[str | int, ...]:
         >>> positions_in(parse("[5.5@S2, 6.9@{S1, S2}] -> head.v@3 => logits"))
         ('S2', 'S1', 3)
     """
-    found: list[Positions] = []
+    found = _places(request)
+    return tuple(dict.fromkeys(place for at in found if isinstance(at, tuple) for place in at))
+
+
+def has_positions(request: Request) -> bool:
+    """Return whether a request says of anything where it is patched."""
+    return any(at is not None for at in _places(request))
+
+
+def _places(request: Request) -> list[Positions]:
     match request:
         case PathRequest(steps=steps):
+            found: list[Positions] = []
             for step in steps:
                 found += [step.at] if isinstance(step, Every) else [s.at for s in sites_of(step)]
+            return found
         case _:
-            found += [site.at for site in sites_in(request)]
-    return tuple(dict.fromkeys(place for at in found if isinstance(at, tuple) for place in at))
+            return [site.at for site in sites_in(request)]

@@ -35,7 +35,7 @@ from circuitgraph.lens.record import Recording
 from circuitgraph.lens.traits import Traits, close, find_traits, probe_length, probes
 from circuitgraph.metrics import Readout
 from circuitgraph.nodes import Logits
-from circuitgraph.plan import Plan, ReplaceSenders, SetCells, Source
+from circuitgraph.plan import Cell, Plan, ReplaceSenders, SetCells, Source
 from circuitgraph.schedule import PASSES, Schedule, Stage
 from circuitgraph.schedule import schedule as make_schedule
 
@@ -267,8 +267,7 @@ class FastEngine:
         """Return what would be run for a plan, with the number of stacks of each stage."""
         stacks: list[tuple[int, ...]] = []
         for cells in self.batches(plan):
-            part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
-            schedule = make_schedule(part, self.passes)
+            schedule = make_schedule(plan.part(cells), self.passes)
             stacks.append(count_stacks(self.state, schedule, self.for_stacks))
         return replace(self.schedule(plan), stacks=tuple(map(sum, zip(*stacks, strict=True))))
 
@@ -302,9 +301,7 @@ class FastEngine:
             return
         everyone = slice(0, self.setup.n_prompts)
         for cells in self.batches(plan):
-            part = plan
-            if len(cells) < len(plan.cells):
-                part = replace(plan, cells=tuple(plan.cells[number] for number in cells))
+            part = plan if len(cells) == len(plan.cells) else plan.part(cells)
             with torch.no_grad():
                 values = self.run_schedule(self.schedule(part))
             yield MeasuredCells(cells, everyone, values)
@@ -317,7 +314,8 @@ class FastEngine:
             return ""
         replaced = [
             op
-            for run in (plan.runs() if plan.mode == "replace" else ())
+            for number, _ in (plan.sweep.kinds() if plan.mode == "replace" else ())
+            for run in plan.cells[number].runs
             for op in run.ports
             if isinstance(op, ReplaceSenders)
         ]
@@ -339,12 +337,12 @@ class FastEngine:
         """
         if self.traits.problems or plan.mode != "replace":
             return None
+        if not isinstance(plan.cells, SetCells) and self.traits.additive:
+            kinds = (number for number, _ in plan.sweep.kinds())
+            if min(map(_n_replaced, map(plan.cells.__getitem__, kinds))) < MANY_EDGES:
+                return None
         kept = kept_by_plan(plan)
-        if kept is None or self.unjudgeable:
-            return None
-        few = not isinstance(plan.cells, SetCells) and self.traits.additive
-        few = few and (~kept).sum(axis=1).min() < MANY_EDGES
-        return None if few else kept
+        return None if kept is None or self.unjudgeable else kept
 
     def judge(self, plan: Plan, kept: NDArray[np.bool_]) -> Iterator[MeasuredCells]:
         """Yield cells with their metric, each cell being a circuit."""
@@ -401,7 +399,10 @@ class FastEngine:
         per_position = state.n_prompts * state.final.shape[-1] * state.delta_dtype.itemsize
         at_logits = 1 if self.setup.metric.read is not None else state.n_pos
         share = self.budget // (4 * per_position)
-        ports = sum(len(run.recorded_ports) for cell in plan.cells for run in cell.runs[:-1])
+        ports = sum(
+            many * sum(len(run.recorded_ports) for run in plan.cells[number].runs[:-1])
+            for number, many in plan.sweep.kinds()
+        )
         if ports * state.n_pos <= share:
             yield range(len(plan.cells))
             return
@@ -440,6 +441,11 @@ class FastEngine:
         if jobs == tuple(range(len(measured))):
             return measured
         return measured[torch.tensor(jobs, device=measured.device)]
+
+
+def _n_replaced(cell: Cell) -> int:
+    """Return how many edges the last run of a cell patches."""
+    return sum(len(op.senders) for op in cell.runs[-1].ports if isinstance(op, ReplaceSenders))
 
 
 def warn_of_replay(plan: Plan, reason: str) -> None:
