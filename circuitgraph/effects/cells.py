@@ -6,8 +6,10 @@ the swept receivers are and which end of the path a swept position belongs to.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from circuitgraph.effects.checks import cell_dims
 from circuitgraph.errors import RequestError
 from circuitgraph.request import EachPosition, Every, Joint, PathRequest, Term, parse
+from circuitgraph.request.dims import swept_steps
 
 __all__ = ["cell_columns", "cell_labels", "cell_names"]
 
@@ -40,6 +43,12 @@ class _Step:
     def dim(self) -> str:
         return f"{self.prefix}_" if self.prefix else ""
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The coordinates that its name depends on."""
+        parts = (f"{self.dim}{part}" for part in ("layer", "head", "kv_head"))
+        return (self.prefix or "sender", *parts, *("position",) * self.each_position)
+
     def name(self, point: Mapping[str, Any]) -> str:
         """Return what the step is at one cell; nothing where it is the same in all cells."""
         port = f".{self.port}" if self.port else ""
@@ -61,28 +70,69 @@ class _Step:
 
 
 def cell_names(data: xr.Dataset) -> xr.DataArray:
-    """Return the name of every cell, over the cell dimensions but for ``metric``."""
+    """Return the name of every cell, over the cell dimensions but for ``metric``.
+
+    What a step is called is found once for each of its own coordinates, and then joined.
+    """
     dims = tuple(dim for dim in cell_dims(data) if dim != "metric")
     scalars = {
         str(name): coord.item()
         for name, coord in data.coords.items()
         if coord.ndim == 0 and name != "metric"
     }
-    steps = _steps(data)
-    along = [data[dim].to_numpy().tolist() for dim in dims]
-    shape = tuple(map(len, along))
-    names = np.empty(shape, dtype=object)
-    whole = str(data.attrs.get("request", "")) or "all"
-    for index in np.ndindex(*shape):
-        values = (along[axis][place] for axis, place in enumerate(index))
-        point = scalars | dict(zip(dims, values, strict=True))
-        names[index] = _name(steps, point) or whole
+    along = {dim: data[dim].to_numpy().tolist() for dim in dims}
+    grid = _Names(scalars, along)
+    steps = [grid.over(step.dims, step.name) for step in _steps(data)]
+    parts = [names for names in steps if any(names.flat)]
+    keys = [key for key in (*scalars, *dims) if not _PART.fullmatch(key)]
+    others = [grid.over((key,), partial(_told, key)) for key in keys]
+    names = _joined(parts, " -> ")
+    if others:
+        names = names + " [" + _joined(others, ", ") + "]"
+    elif not parts:
+        names = names + (str(data.attrs.get("request", "")) or "all")
+    names = np.broadcast_to(names, tuple(map(len, along.values())))
     coords = {
         name: coord
         for name, coord in data.coords.items()
         if set(coord.dims) <= set(dims) and name != "prompt"
     }
     return xr.DataArray(names.astype(np.str_), dims=dims, coords=coords, name="name")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Texts over a grid, made along the dimensions that they depend on.
+
+    Args:
+        scalars: Coordinates that all cells have.
+        along: The coordinates along each dimension.
+    """
+
+    scalars: Mapping[str, Any]
+    along: Mapping[str, Sequence[Any]]
+
+    def over(
+        self, wanted: Sequence[str], name: Callable[[Mapping[str, Any]], str]
+    ) -> NDArray[np.object_]:
+        """Return a function of some coordinates, of length 1 along all other dimensions."""
+        mine = [dim for dim in self.along if dim in wanted]
+        points = product(*(self.along[dim] for dim in mine))
+        found = [name({**self.scalars, **dict(zip(mine, at, strict=True))}) for at in points]
+        lengths = [len(values) if dim in mine else 1 for dim, values in self.along.items()]
+        return np.array(found, dtype=object).reshape(lengths)
+
+
+def _told(key: str, point: Mapping[str, Any]) -> str:
+    return f"{key} {point[key]}"
+
+
+def _joined(texts: Sequence[NDArray[np.object_]], between: str) -> NDArray[np.object_]:
+    """Return texts one after the other, cell by cell."""
+    found = texts[0] if texts else np.array("", dtype=object)
+    for more in texts[1:]:
+        found = found + between + more
+    return found
 
 
 def cell_labels(data: xr.Dataset) -> NDArray[np.str_]:
@@ -105,12 +155,6 @@ def cell_columns(data: xr.Dataset) -> dict[str, NDArray[Any]]:
         at[axis] = -1
         columns[dim] = np.broadcast_to(data[dim].to_numpy().reshape(at), shape).ravel()
     return columns
-
-
-def _name(steps: list[_Step], point: Mapping[str, Any]) -> str:
-    parts = [name for step in steps if (name := step.name(point))]
-    others = [f"{key} {value}" for key, value in point.items() if not _PART.fullmatch(key)]
-    return " -> ".join(parts) + (f" [{', '.join(others)}]" if others else "")
 
 
 def _steps(data: xr.Dataset) -> list[_Step]:
@@ -136,13 +180,11 @@ def _steps(data: xr.Dataset) -> list[_Step]:
 
 
 def _steps_of(terms: tuple[Term, ...]) -> list[_Step]:
-    """Return the steps of a request, with the prefixes that the compiler gives their dimensions."""
-    swept = [number for number, term in enumerate(terms) if number and not isinstance(term, Joint)]
+    """Return the steps of a request, with the prefixes of their dimensions."""
     steps = []
-    for number, term in enumerate(terms):
-        later = "receiver" if len(swept) <= 1 else f"receiver{number}"
-        port = (term.port or "") if isinstance(term, Every) else ""
-        steps.append(_Step("" if number == 0 else later, port, str(term), _each(term)))
+    for step in swept_steps(terms):
+        port = (step.term.port or "") if isinstance(step.term, Every) else ""
+        steps.append(_Step(step.prefix, port, str(step.term), _each(step.term)))
     return [
         step
         for step, term in zip(steps, terms, strict=True)
