@@ -1,6 +1,7 @@
 """What a request has to be before it is compiled. Every problem is added, nothing is raised."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import assert_never, get_args
 
 from circuitgraph.compiler.grid import Path, Receiver
@@ -33,6 +34,7 @@ from circuitgraph.request import (
     Variant,
     sites_in,
 )
+from circuitgraph.request.requests import has_positions
 from circuitgraph.request.sites import positions_text
 
 __all__ = [
@@ -81,8 +83,9 @@ def check_words(mode: Mode, source: Source, problems: Problems) -> None:
 
 def check_nodes(graph: ModelGraph, request: Request, problems: Problems) -> None:
     """Check that every node and port that a request names is in the graph."""
-    for site in sites_in(request):
-        problems.add(_missing(graph, site))
+    missing = {site: _missing(graph, site) for site in dict.fromkeys(sites_in(request))}
+    for problem in missing.values():
+        problems.add(problem)
     match request:
         case PathRequest(steps=steps):
             swept = any(isinstance(step, Every) and step.kind == "mlp" for step in steps)
@@ -90,8 +93,12 @@ def check_nodes(graph: ModelGraph, request: Request, problems: Problems) -> None
                 problems.add(RequestError("nothing to sweep over: the model has no MLPs"))
         case EdgesRequest(edges=edges):
             # Each edge of a list is asked for by name, so each must be possible.
+            if any(missing.values()):
+                edges = tuple(e for e in edges if not missing[e.sender] and not missing[e.receiver])
+            sends = cache(lambda site: graph.writes_at(writer_at(site)))
+            heard = cache(lambda site: min(map(graph.reads_at, ports_at(graph, site))))
             for edge in edges:
-                if not _missing(graph, edge.sender) and not _missing(graph, edge.receiver):
+                if sends(edge.sender) > heard(edge.receiver):
                     for port in ports_at(graph, edge.receiver):
                         problems.add(graph.order_problem(writer_at(edge.sender), port))
 
@@ -128,7 +135,7 @@ def check_positions(
                     sites = joint.sites
                     found = receivers_at(graph, sites) if number else senders_at(sites)
                     _check_clear(found, f"in {joint}", problems)
-        case EdgesRequest():
+        case EdgesRequest() if has_positions(request):
             _check_edge_positions(graph, request, problems)
 
 

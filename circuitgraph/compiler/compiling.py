@@ -73,7 +73,7 @@ def compile(
     how = "cg.ModelGraph(shape) or cg.ModelGraph.from_model(model)"
     instance("graph", graph, ModelGraph, how, RequestError)
     asked = as_request(request)
-    problems, what = Problems(), f"cannot compile {str(asked)!r}"
+    problems = Problems()
 
     if isinstance(asked, EdgeSets):
         return compile_sets(graph, asked, variant, mode, source)
@@ -82,21 +82,27 @@ def compile(
     check_nodes(graph, asked, problems)
     check_positions(graph, asked, n_positions, problems)
     check_meeting(asked, through, problems)
-    problems.raise_if_any(what)
+    _raise(asked, problems)
 
     match asked:
         case EdgesRequest():
             edges = edge_set(graph, asked)
             check_replace([edges.last], through, mode, problems)
-            problems.raise_if_any(what)
+            _raise(asked, problems)
             runs = tuple(RunWriter(graph, through, mode, source).runs(edges))
             return Plan(graph, asked, variant, mode, source, (), (Cell((), str(asked), runs),))
         case PathRequest():
             grid = lay_out(graph, asked, n_positions)
             check_order(grid, problems)
             check_replace(grid.measured(), through, mode, problems)
-            problems.raise_if_any(what)
+            _raise(asked, problems)
             cells = PathCells(grid, through, mode, source)
             return Plan(graph, asked, variant, mode, source, grid.axes, cells)
         case _:
             raise AssertionError(f"{asked!r} was not checked")
+
+
+def _raise(asked: Request, problems: Problems) -> None:
+    """Raise what is wrong with a request, whose text may be long."""
+    if problems.found:
+        problems.raise_if_any(f"cannot compile {str(asked)!r}")

@@ -1,6 +1,7 @@
 """Requests from objects: edges, collections of edges, and paths of nodes and ports."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import MLP, Edge, Embed, Head, Receiver, Writer, receiver_port
@@ -47,7 +48,8 @@ def as_request(asked: "str | Request | Edge | Iterable[Edge]") -> Request:
                     "write cg.Edge(sender, receiver)"
                 )
             ordered = sorted(edges) if isinstance(asked, set | frozenset) else edges
-            return _edges([SiteEdge(Site(edge.sender), Site(edge.receiver)) for edge in ordered])
+            site = cache(Site)  # the same few nodes and ports stand in edge after edge
+            return _edges([SiteEdge(site(edge.sender), site(edge.receiver)) for edge in ordered])
         case _:
             raise RequestError(_no_request(asked))
 

@@ -1,6 +1,7 @@
 """The two kinds of request: a path of hops, and a list of edges patched together."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from circuitgraph.errors import RequestError
@@ -144,7 +145,8 @@ class EdgesRequest(Request):
             raise RequestError(f"the edge {twice} stands twice in the list")
 
     def __str__(self) -> str:
-        text = ", ".join(map(str, self.edges))
+        named = cache(str)  # the same few nodes and ports stand in edge after edge
+        text = ", ".join(f"{named(edge.sender)} -> {named(edge.receiver)}" for edge in self.edges)
         nothing_downstream = all(edge.receiver.what == Logits().port for edge in self.edges)
         return text if nothing_downstream and len(self.edges) == 1 else f"{text} => logits"
 
