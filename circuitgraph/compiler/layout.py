@@ -4,11 +4,12 @@ Here key-value heads become the ports of their query heads, ``@each`` becomes on
 and a node that stands at several positions becomes one sender or receiver at all of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property, partial
+from itertools import accumulate, product
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitgraph.compiler.grid import EdgeSet, Hop, Path, Receiver, Sender
 from circuitgraph.graph import ModelGraph
@@ -166,40 +167,47 @@ class PathGrid:
         return self.steps[step].writes[item] <= self.steps[step + 1].reads[following]
 
     @cached_property
-    def ways_on(self) -> "tuple[NDArray[np.int64], ...]":
+    def ways_on(self) -> tuple[tuple[int, ...], ...]:
         """By step and item, in how many ways a path can go on from there."""
-        import numpy as np
-
-        found = [np.ones(len(self.steps[-1].items), dtype=np.int64)]
+        found = [(1,) * len(self.steps[-1].items)]
         for step in reversed(range(len(self.steps) - 1)):
-            ways = (
-                self.heard(step, item) @ found[0] for item in range(len(self.steps[step].items))
-            )
-            found.insert(0, np.fromiter(ways, dtype=np.int64))
+            heard = cache(partial(self._ways_heard, self.steps[step + 1].reads, found[0]))
+            found.insert(0, tuple(map(heard, self.steps[step].writes)))
         return tuple(found)
 
-    def heard(self, step: int, item: int) -> "NDArray[np.bool_]":
-        """Return which items of the next step hear an item."""
-        return self._reads[step + 1] >= self.steps[step].writes[item]
+    @staticmethod
+    def _ways_heard(reads: Sequence[int], ways: Sequence[int], written: int) -> int:
+        return sum(on for read, on in zip(reads, ways, strict=True) if read >= written)
 
     @cached_property
-    def _reads(self) -> "tuple[NDArray[np.int64], ...]":
-        import numpy as np
+    def _ends(self) -> Callable[[int, int], list[int]]:
+        """Of a step whose items hear what is written at a point: how many ways up to each item.
 
-        return tuple(np.array(step.reads, dtype=np.int64) for step in self.steps)
+        There are few points, so a cell's items are found by bisection.
+        """
+
+        @cache
+        def ends(step: int, written: int) -> list[int]:
+            pairs = zip(self.steps[step].reads, self.ways_on[step], strict=True)
+            return list(accumulate(on if read >= written else 0 for read, on in pairs))
+
+        return ends
+
+    def _ends_after(self, items: Sequence[int]) -> list[int]:
+        step = len(items)
+        return self._ends(step, self.steps[step - 1].writes[items[-1]] if step else -1)
 
     def __len__(self) -> int:
-        return int(self.ways_on[0].sum()) * len(self.positions)
+        return sum(self.ways_on[0]) * len(self.positions)
 
     def items(self, number: int) -> tuple[tuple[int, ...], int | None]:
         """Return the item of each step in a cell, and its position."""
         rest, at = divmod(number, len(self.positions))
         chosen: list[int] = []
-        for step in range(len(self.steps)):
-            ways = self._ways(step, chosen)
-            ends = ways.cumsum()
-            item = int(ends.searchsorted(rest, side="right"))
-            rest -= int(ends[item] - ways[item])
+        for _ in self.steps:
+            ends = self._ends_after(chosen)
+            item = bisect_right(ends, rest)
+            rest -= ends[item - 1] if item else 0
             chosen.append(item)
         return tuple(chosen), self.positions[at]
 
@@ -207,13 +215,8 @@ class PathGrid:
         """Return the number of a cell, the inverse of `items`."""
         found = 0
         for step, item in enumerate(items):
-            found += int(self._ways(step, items[:step])[:item].sum())
+            found += self._ends_after(items[:step])[item - 1] if item else 0
         return found * len(self.positions) + (position or 0)
-
-    def _ways(self, step: int, before: Sequence[int]) -> "NDArray[np.int64]":
-        """Return in how many ways a path goes on through each item of a step."""
-        ways = self.ways_on[step]
-        return ways * self.heard(step - 1, before[-1]) if before else ways
 
     def all_items(self) -> "NDArray[np.intp]":
         """Return the item of each step in all cells, then the position: ``[cell step+1]``."""
@@ -221,11 +224,8 @@ class PathGrid:
 
         found = [np.flatnonzero(self.ways_on[0])]
         for step in range(len(self.steps) - 1):
-            on = self.ways_on[step + 1] > 0
-            lists = [
-                np.flatnonzero(self.heard(step, item) & on)
-                for item in range(len(self.steps[step].items))
-            ]
+            reads, on = np.array(self.steps[step + 1].reads), np.array(self.ways_on[step + 1]) > 0
+            lists = [np.flatnonzero((reads >= point) & on) for point in self.steps[step].writes]
             many = np.array([len(list_) for list_ in lists])[found[-1]]
             following = np.concatenate([lists[item] for item in found[-1]] or [many])
             found = [np.repeat(column, many) for column in found] + [following]
@@ -237,11 +237,11 @@ class PathGrid:
     @cached_property
     def used(self) -> tuple[tuple[int, ...], ...]:
         """By step, the items that stand in some possible cell."""
-        reached = [item for item, ways in enumerate(self.ways_on[0].tolist()) if ways]
+        reached = [item for item, ways in enumerate(self.ways_on[0]) if ways]
         found = [tuple(reached)]
         for step in range(1, len(self.steps)):
             first = min((self.steps[step - 1].writes[item] for item in found[-1]), default=None)
-            reads, ways = self.steps[step].reads, self.ways_on[step].tolist()
+            reads, ways = self.steps[step].reads, self.ways_on[step]
             found.append(
                 tuple(
                     item
@@ -281,6 +281,9 @@ class PathGrid:
     def text(self, step: int, item: int, position: int | None) -> str:
         """Return one step of a cell's own request."""
         return str(Joint(self.sites(step, item, position)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
 
 def _values(graph: ModelGraph, term: Term) -> tuple[tuple[int | str, ...], ...]:

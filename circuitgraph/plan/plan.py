@@ -109,7 +109,7 @@ class Plan:
             >>> from circuitgraph.graph import ModelShape
             >>> plan = compile(ModelGraph(ModelShape(12, 12)), "node -> port => logits")
             >>> len(plan.cells), str(plan.edges(20_000)[0])
-            (32491, '6.0 -> 8.10.k')
+            (32491, '4.4 -> 8.7.q')
         """
         return self.sweep.edges(number)
 
