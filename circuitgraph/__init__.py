@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from circuitgraph.metrics import ProbabilityDiff as ProbabilityDiff
     from circuitgraph.metrics import Rank as Rank
     from circuitgraph.models import load_model as load_model
+    from circuitgraph.sweeps import load_sweep as load_sweep
+    from circuitgraph.sweeps import sweep as sweep
 
 __all__ = [
     "EAP",
@@ -94,9 +96,11 @@ __all__ = [
     "discover",
     "draw",
     "load_model",
+    "load_sweep",
     "parse",
     "path",
     "schedule",
+    "sweep",
     "tasks",
 ]
 
@@ -125,6 +129,8 @@ _LATER = {
     "ProbabilityDiff": "circuitgraph.metrics",
     "Rank": "circuitgraph.metrics",
     "load_model": "circuitgraph.models",
+    "load_sweep": "circuitgraph.sweeps",
+    "sweep": "circuitgraph.sweeps",
 }
 """Names that are imported when they are first touched: they need torch, pandas or the like."""
 

@@ -11,6 +11,7 @@
     +-- HookError         a planned hook that did not fire as often as planned
     +-- EffectsError      results that cannot be read the way they were asked for
     +-- CircuitError      a circuit that cannot be made, read or drawn
+    +-- SweepError        a folder of a sweep, or workers, that cannot go on
 
 All derive from `CircuitGraphError` and from `ValueError` where the caller's input is at fault, so
 `except ValueError` works too. Knows nothing of any other room.
@@ -30,6 +31,7 @@ __all__ = [
     "Problems",
     "PromptError",
     "RequestError",
+    "SweepError",
     "UnsupportedError",
 ]
 
@@ -76,6 +78,10 @@ class EffectsError(CircuitGraphError, ValueError):
 
 class CircuitError(CircuitGraphError, ValueError):
     """A circuit that cannot be made, read or drawn."""
+
+
+class SweepError(CircuitGraphError):
+    """A sweep that cannot go on: another one's folder, missing parts, or workers that ended."""
 
 
 LISTED = 20

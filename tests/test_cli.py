@@ -18,7 +18,7 @@ from circuitgraph.cli.setting import Setting, read_variant
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import CircuitGraphError
 
-COMMANDS = ("demo", "patch", "compare", "plan", "draw", "models", "tasks")
+COMMANDS = ("demo", "patch", "sweep", "compare", "plan", "draw", "models", "tasks")
 
 
 def run(*words, code=0):

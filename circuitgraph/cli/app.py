@@ -7,7 +7,18 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import circuitgraph
-from circuitgraph.cli import compare, demo, discover, draw, evaluate, models, patch, plan, tasks
+from circuitgraph.cli import (
+    compare,
+    demo,
+    discover,
+    draw,
+    evaluate,
+    models,
+    patch,
+    plan,
+    sweep,
+    tasks,
+)
 from circuitgraph.cli.telling import complain
 from circuitgraph.errors import CircuitGraphError
 
@@ -73,7 +84,7 @@ def options(
     del traceback, version  # read where errors are caught, and before anything else
 
 
-for _module in (demo, patch, compare, discover, evaluate, plan, draw, models, tasks):
+for _module in (demo, patch, sweep, compare, discover, evaluate, plan, draw, models, tasks):
     _name = _module.__name__.rpartition(".")[-1]
     _lines = "\n".join(f"  {escape(line)}" for line in _module.EXAMPLES)
     app.command(_name, epilog=f"\b\n[bold]Examples[/bold]\n{_lines}")(getattr(_module, _name))

@@ -1,7 +1,7 @@
 """The face of the package: patch a request on a model and get labelled effects back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict, TypeVar
 
@@ -18,7 +18,13 @@ from circuitgraph.engines.engine import Engine, EngineChoice, EngineOptions
 from circuitgraph.engines.fast import ChunkedEngine, FastEngine
 from circuitgraph.engines.fast.memory import parse_budget
 from circuitgraph.engines.setup import Setup
-from circuitgraph.errors import CircuitGraphError, MetricError, Problems, RequestError
+from circuitgraph.errors import (
+    CircuitGraphError,
+    MetricError,
+    ModelError,
+    Problems,
+    RequestError,
+)
 from circuitgraph.experiment.choosing import plan_of_cells
 from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.judging import Judging
@@ -35,6 +41,7 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
+from circuitgraph.experiment.sizing import cut
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values
@@ -49,8 +56,17 @@ from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan
 from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
 from circuitgraph.schedule import Schedule
-from circuitgraph.sweeps.executor import Executor, InProcess
+from circuitgraph.sweeps.executor import (
+    Advance,
+    Cut,
+    Description,
+    Executor,
+    Finished,
+    InProcess,
+    Sizes,
+)
 from circuitgraph.sweeps.frame import Frame
+from circuitgraph.sweeps.manifest import Manifest, Part
 from circuitgraph.sweeps.question import Question
 
 __all__ = ["Experiment"]
@@ -540,6 +556,31 @@ class Experiment(Judging):
             self._engines[choice] = choice.prepare(self._setup, self._options)
         return self._engines[choice]
 
+    def answering(self, question: Question) -> "OnModel":
+        """Return a question prepared to be answered in parts, all of it checked.
+
+        Args:
+            question: What `patch` would be asked.
+
+        Raises:
+            CircuitGraphError: See `patch`.
+        """
+        return OnModel(self, self._work(question))
+
+    @on_the_model
+    def _work(self, question: Question) -> Work:
+        return self._prepared(question)
+
+    @on_the_model
+    def _with_work(self, work: Work, use: Callable[[], Result]) -> Result:
+        """Return what is done with work on this model, as long as it is the model it was."""
+        if self._watch.recorded != work.model:
+            raise ModelError(
+                f"the model has changed since {work.plan.title!r} was begun, so its parts would be "
+                "of two models: begin anew with the model as it is"
+            )
+        return use()
+
     def _prepared(self, question: Question) -> Work:
         """Return a question with its plan and what answers it, all of it checked.
 
@@ -616,6 +657,42 @@ class Experiment(Judging):
     def _repr_html_(self) -> str:
         metrics = {"clean": self.clean_metric, "corrupt": self.corrupt_metric}
         return experiment_html(repr(self), self._setup, self.prompts, metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class OnModel:
+    """A question on an experiment, whose parts are each run alone on a model that stays as it is.
+
+    Args:
+        experiment: Has the model.
+        work: What is asked of it.
+    """
+
+    experiment: Experiment
+    work: Work
+
+    @property
+    def question(self) -> Question:
+        """What was asked."""
+        return self.work.question
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is computed."""
+        return self.work.manifest
+
+    def describe(self) -> Description:
+        """Measure clean and corrupt prompts, and say what is computed."""
+        exp, work = self.experiment, self.work
+        return exp._with_work(work, lambda: Description(work.manifest, exp._frame(work)))
+
+    def cut(self, sizes: Sizes) -> Cut:
+        """Cut the sweep into parts, after a trial of some cells."""
+        return self.experiment._with_work(self.work, lambda: cut(self.work, sizes))
+
+    def measure(self, part: Part, advance: Advance) -> Finished:
+        """Run one part."""
+        return self.experiment._with_work(self.work, lambda: self.work.measure(part, advance))
 
 
 def _as_numpy(values: Tensor) -> np.ndarray[Any, Any]:

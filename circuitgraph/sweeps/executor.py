@@ -16,7 +16,18 @@ from circuitgraph.sweeps.frame import Frame
 from circuitgraph.sweeps.manifest import Manifest, Part
 from circuitgraph.sweeps.question import Question
 
-__all__ = ["Advance", "Asked", "Description", "Executor", "Finished", "InProcess"]
+__all__ = [
+    "Advance",
+    "Answering",
+    "Answers",
+    "Asked",
+    "Cut",
+    "Description",
+    "Executor",
+    "Finished",
+    "InProcess",
+    "Sizes",
+]
 
 Advance = Callable[[float], None]
 """Told how many cells more are done."""
@@ -46,16 +57,40 @@ class Description:
     Args:
         manifest: What is computed.
         frame: What makes effects of the numbers.
-        parts: What it is cut into.
-        passes: What all parts cost, in forward passes over all prompts.
-        seconds: What all parts take in this process, as estimated; None where nothing was tried.
     """
 
     manifest: Manifest
     frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a sweep is cut into, and what it costs.
+
+    Args:
+        parts: All cells on all prompts, once each.
+        passes: What all parts cost, in forward passes over all prompts.
+        seconds: What all parts take on one worker, from a trial of some cells.
+    """
+
     parts: tuple[Part, ...]
-    passes: float = 0.0
-    seconds: float | None = None
+    passes: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How a sweep is to be cut.
+
+    Args:
+        seconds: How long a part is to take.
+        least: How many parts there are to be, where they take a second or more each.
+        cells: How many cells each part has, whatever it takes; None to go by time.
+    """
+
+    seconds: float = 20.0
+    least: int = 1
+    cells: int | None = None
 
 
 class Asked(Protocol):
@@ -67,6 +102,27 @@ class Asked(Protocol):
 
     def measure(self, part: Part, advance: Advance) -> Finished:
         """Run one part."""
+
+
+class Answering(Asked, Protocol):
+    """What a worker asks of an experiment, beyond running parts."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is computed."""
+
+    def describe(self) -> Description:
+        """Measure clean and corrupt prompts, and say what is computed."""
+
+    def cut(self, sizes: Sizes) -> Cut:
+        """Cut the sweep into parts, after a trial of some cells."""
+
+
+class Answers(Protocol):
+    """What a recipe makes: an experiment."""
+
+    def answering(self, question: Question) -> Answering:
+        """Return a question with its plan and its engine, all of it checked."""
 
 
 @runtime_checkable

@@ -1,0 +1,111 @@
+"""Cutting a sweep into parts that take about equally long, by the schedule's own cost.
+
+Cells of early layers cost more than those of late ones, so the cost is taken from the schedules of
+some stretches of cells and read off between them; a trial of a few cells says how long that takes.
+What measures is cut by cells; an estimate of all cells costs as much as of one, so it is cut by
+prompts.
+"""
+
+import math
+import time
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitgraph.experiment.work import Work, plan_part
+from circuitgraph.request import EdgeSets
+from circuitgraph.schedule import schedule
+from circuitgraph.sweeps.executor import Cut, Sizes
+from circuitgraph.sweeps.manifest import Part
+
+__all__ = ["cut"]
+
+STRETCHES, STRETCH = 48, 96
+"""How many stretches of cells are looked at, and how long each is."""
+
+LONG_ENOUGH = 1.0
+"""Seconds that a trial should take, and that a part takes at least where parts are many."""
+
+
+def cut(work: Work, sizes: Sizes) -> Cut:
+    """Return the parts of a sweep.
+
+    Args:
+        work: What is asked.
+        sizes: How long a part is to take.
+    """
+    _ = work.engine.clean_metric  # recorded before anything is timed
+    if work.question.engine.is_estimate:
+        return _by_prompts(work, sizes)
+    costs = np.cumsum([0.0, *_costs(work)])
+    total, n_cells = float(costs[-1]), len(work.plan.cells)
+    per_pass = _trial(work, costs)
+    if sizes.cells is not None:
+        edges = [*range(0, n_cells, sizes.cells), n_cells]
+    else:
+        many = min(_how_many(total * per_pass, sizes), n_cells)
+        marks = np.linspace(0, total, many + 1)
+        inner = np.searchsorted(costs, marks[1:-1]).tolist()
+        edges = sorted({0, *inner, n_cells})
+    of = work.manifest.digest
+    parts = tuple(Part(of, range(start, stop)) for start, stop in pairwise(edges))
+    return Cut(parts, total, total * per_pass)
+
+
+def _how_many(seconds: float, sizes: Sizes) -> int:
+    """Return how many parts there are to be: long ones, but enough for every worker."""
+    shortest = max(1, int(seconds / LONG_ENOUGH))
+    return max(1, math.ceil(seconds / sizes.seconds), min(sizes.least, shortest))
+
+
+def _costs(work: Work) -> NDArray[np.float64]:
+    """Return what each cell costs, in forward passes; equal runs within a stretch count once."""
+    plan, n_cells = work.plan, len(work.plan.cells)
+    if isinstance(plan.request, EdgeSets):
+        return np.ones(n_cells)
+    n_stretches = min(STRETCHES, math.ceil(n_cells / STRETCH))
+    starts = np.linspace(0, max(0, n_cells - STRETCH), n_stretches).astype(int)
+    middles, costs = [], []
+    for start in starts.tolist():
+        cells = range(start, min(start + STRETCH, n_cells))
+        part = plan_part(plan, cells)
+        if work.engine.name == "reference":
+            passes = float(part.cost.forward_passes + part.cost.closed_form)
+        else:
+            passes = schedule(part).forward_passes
+        middles.append(start + len(cells) / 2)
+        costs.append(passes / len(cells))
+    # Where nothing runs live there still is a sum, a norm and an unembedding.
+    return np.interp(np.arange(n_cells), middles, np.maximum(costs, 0.01))
+
+
+def _trial(work: Work, costs: NDArray[np.float64]) -> float:
+    """Return how many seconds a forward pass takes in stacks, from some cells in the middle."""
+    n_cells, size = len(work.plan.cells), 2
+    while True:
+        start = max(0, n_cells // 2 - size // 2)
+        cells = range(start, min(start + size, n_cells))
+        before = time.perf_counter()
+        work.measure(Part("", cells), lambda _: None)
+        took = time.perf_counter() - before
+        if took >= LONG_ENOUGH or len(cells) == n_cells or size >= 4 * STRETCH:
+            return took / float(costs[cells.stop] - costs[cells.start])
+        size *= 4
+
+
+def _by_prompts(work: Work, sizes: Sizes) -> Cut:
+    """Return the parts of an estimate: some prompts each, where the metric can be cut up."""
+    n_prompts, of, everything = work.setup.n_prompts, work.manifest.digest, work.whole.cells
+    alone = work.setup.metric.of_prompts(slice(0, 1)) is None
+    trial = Part("", everything, None if alone else range(1))
+    before = time.perf_counter()
+    work.measure(trial, lambda _: None)
+    took = time.perf_counter() - before
+    if alone:
+        return Cut((Part(of, everything),), 1.0, took)
+    seconds = took * n_prompts
+    many = min(_how_many(seconds, sizes), n_prompts)
+    edges = np.linspace(0, n_prompts, many + 1).astype(int).tolist()
+    parts = (Part(of, everything, range(start, stop)) for start, stop in pairwise(edges))
+    return Cut(tuple(parts), float(n_prompts), seconds)
