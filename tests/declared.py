@@ -22,9 +22,11 @@ def normal(name: str) -> str:
 
 
 def declared(project: dict[str, object]) -> set[str]:
-    """The distributions that the package needs at run time."""
+    """The distributions that the package needs at run time, those of its users' extras included."""
     table: dict = project["project"]  # type: ignore[assignment,type-arg]
-    asked = table["dependencies"]
+    extras = table.get("optional-dependencies", {})
+    asked = [*table["dependencies"]]
+    asked += [line for extra in extras if extra not in ("dev", "docs") for line in extras[extra]]
     return {normal(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in asked}
 
 

@@ -16,8 +16,11 @@ def test_imports_are_found_wherever_they_stand() -> None:
 
 
 def test_what_is_declared() -> None:
-    project = {"project": {"dependencies": ["torch>=2", "huggingface_hub[x]; python_version>'3'"]}}
-    assert declared(project) == {"torch", "huggingface-hub"}  # type: ignore[arg-type]
+    table = {
+        "dependencies": ["torch>=2", "huggingface_hub[x]; python_version>'3'"],
+        "optional-dependencies": {"dev": ["pytest"], "docs": ["sphinx"], "many": ["ray>=2"]},
+    }
+    assert declared({"project": table}) == {"torch", "huggingface-hub", "ray"}
 
 
 def test_each_fault_is_a_line() -> None:

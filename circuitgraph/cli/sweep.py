@@ -85,7 +85,7 @@ Gpus = Annotated[
         "--gpus",
         metavar="SHARE",
         help="What share of a GPU each worker takes, such as 0.5.",
-        show_default="1 where there are any",
+        show_default="1, or an equal share of fewer",
     ),
 ]
 Seconds = Annotated[

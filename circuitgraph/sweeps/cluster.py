@@ -5,6 +5,7 @@ made here. Ray is imported only when it is asked for (the extra ``ray``). Its us
 its dashboard are off, and on one machine it listens on 127.0.0.1 only.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,9 @@ Recipe = Callable[[], Answers]
 RETRIES = 3
 """How often a part is run again where its worker died under it."""
 
-_OBJECT_STORE = 128 * 2**20
+_OBJECT_STORE = 512 * 2**20
+"""Bytes of shared memory for what workers send back; it is taken when it is used."""
+
 _HERE = "127.0.0.1"
 
 
@@ -73,9 +76,9 @@ class Cluster:
         recipe: Makes the experiment in each worker.
         question: What each worker prepares.
         workers: How many there are.
-        address: Of a running Ray cluster; None to start one on this machine.
-        gpus: What share of a GPU each worker takes; None for a whole one where the machine has
-            any. Half a GPU lets two workers share one.
+        address: Of a running Ray cluster; None or ``local`` to start Ray on this machine.
+        gpus: What share of a GPU each worker takes; None for a whole one, or an equal share where
+            there are fewer GPUs than workers.
         threads: How many threads each worker computes with on a CPU.
     """
 
@@ -96,8 +99,9 @@ class Cluster:
         """
         self._ray = ray = _ray_here()
         try:
-            if self.address is None:
+            if self._is_here:
                 options = {
+                    "address": "local",
                     "num_cpus": self.workers,
                     "include_dashboard": False,
                     "object_store_memory": _OBJECT_STORE,
@@ -108,9 +112,14 @@ class Cluster:
             ray.init(logging_level="ERROR", log_to_driver=False, **options)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise SweepError(f"Ray does not start: {error}") from error
+        try:
+            share = self._gpus_each()
+        except SweepError:
+            ray.shutdown()
+            raise
         actor = ray.remote(_Worker).options(
             num_cpus=1,
-            num_gpus=self._gpus_each(),
+            num_gpus=share,
             max_restarts=-1,
             max_task_retries=RETRIES,
         )
@@ -124,10 +133,27 @@ class Cluster:
             self._ray.kill(actor)
         self._ray.shutdown()
 
+    @property
+    def _is_here(self) -> bool:
+        """Whether Ray is started on this machine, for this sweep."""
+        return self.address in (None, "local")
+
     def _gpus_each(self) -> float:
-        if self.gpus is not None:
-            return self.gpus
-        return 1.0 if self._ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        """Return what share of a GPU each worker takes.
+
+        Raises:
+            SweepError: There are too few on this machine; workers would wait for them for ever.
+        """
+        there = float(self._ray.cluster_resources().get("GPU", 0))
+        if self.gpus is None:
+            # Ray counts in ten thousandths; rounded up, the last worker would find no room.
+            return min(1.0, math.floor(1e4 * there / self.workers) / 1e4)
+        if self._is_here and self.gpus * self.workers > there:
+            raise SweepError(
+                f"{self.workers} workers that take {self.gpus:g} GPU each need "
+                f"{self.gpus * self.workers:g}, and there are {there:g} here"
+            )
+        return self.gpus
 
     @cached_property
     def described(self) -> Description:

@@ -63,8 +63,10 @@ def sweep(
         into: The folder; made if it is not there.
         workers: How many processes, each with a model of its own. With one the sweep runs in this
             process; more need the extra ``ray``.
-        ray: The address of a Ray cluster, such as ``"auto"``; by default one is started here.
-        gpus: What share of a GPU each worker takes; a whole one by default where there are any.
+        ray: The address of a Ray cluster, such as ``"auto"``; ``"local"`` starts Ray here, also for
+            one worker.
+        gpus: What share of a GPU each worker takes; by default a whole one, or an equal share where
+            there are fewer GPUs than workers.
         source: Where patched values come from.
         values: For the source ``given``.
         dataset: For the means.
