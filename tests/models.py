@@ -122,6 +122,24 @@ def tiny_gpt2() -> TinyModel:
 
 
 @functools.cache
+def gpt2_shaped() -> TinyModel:
+    """All layers and heads of GPT-2 small, each two wide: what has its edges can be read for it."""
+    return _from_hf(
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        PlainTransformer.from_gpt2,
+        bridge_options={},
+        exact_options={},
+        n_embd=24,
+        n_positions=64,
+        vocab_size=D_VOCAB,
+        bos_token_id=0,
+        eos_token_id=0,
+        tie_word_embeddings=False,
+    )
+
+
+@functools.cache
 def tiny_llama() -> TinyModel:
     """RMSNorm, rotary, gated MLPs; 3 layers of 4 query heads that share 2 key-value heads."""
     return _from_hf(
