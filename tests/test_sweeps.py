@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import circuitgraph as cg
 from circuitgraph.errors import CircuitGraphError, NodeError, SweepError
 from circuitgraph.sweeps import estimate_sweep, sweep_status
+from circuitgraph.sweeps.executor import Cut, Sizes
 from circuitgraph.sweeps.identity import digest_of
 from circuitgraph.sweeps.lock import only_driver
 from circuitgraph.sweeps.manifest import Part
@@ -51,8 +53,8 @@ class TestJoined:
         ("request_", "options"),
         [
             ("head -> logits", {"source": "mean"}),
-            (REQUEST, {"engine": cg.EAP(), "source": "mean-position", "seconds": 1e-6}),
-            (REQUEST, {"engine": cg.EAPIG(2), "seconds": 1e-6}),
+            (REQUEST, {"engine": cg.EAP(), "source": "mean-position", "cells": None}),
+            (REQUEST, {"engine": cg.EAPIG(2), "cells": None}),
             ("0.1 -> logits", {}),
             (
                 "0.1 -> head.q => logits",
@@ -67,7 +69,7 @@ class TestJoined:
         whole = recipe().patch(request_, **asked)
         np.testing.assert_allclose(patched(joined), patched(whole), rtol=0, atol=1e-12)
         assert joined.attrs == whole.attrs
-        if options:
+        if "metrics" in options or options.get("source") == "mean":
             assert sweep_status(tmp_path).parts > 1
 
     def test_of_sets_of_edges(self, tmp_path: Path) -> None:
@@ -86,6 +88,25 @@ class TestJoined:
         whole = recipe().patch("head -> logits", only=only)
         np.testing.assert_allclose(patched(joined), patched(whole), rtol=0, atol=1e-12)
         assert np.isnan(patched(joined)[~only]).all()
+
+    @pytest.mark.parametrize("source", ["corrupt", "mean"])
+    def test_of_estimates_cut_by_prompts(
+        self, source: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        cut = Cut((), 0.0, 0.0)
+
+        def by_prompts(work: Any, sizes: Any) -> Cut:
+            of, everything = work.manifest.digest, work.whole.cells
+            return replace(
+                cut, parts=tuple(Part(of, everything, range(n, n + 1)) for n in range(3))
+            )
+
+        monkeypatch.setattr("circuitgraph.experiment.sizing._by_prompts", by_prompts)
+        how = {"engine": cg.EAPIG(2), "source": source}
+        joined = cg.sweep(recipe, REQUEST, **how, into=tmp_path)
+        assert sweep_status(tmp_path).parts == 3
+        whole = recipe().patch(REQUEST, **how)
+        np.testing.assert_allclose(patched(joined), patched(whole), rtol=0, atol=1e-12)
 
 
 class TestGoingOn:
@@ -235,7 +256,7 @@ class TestFiles:
 class TestNames:
     def test_travel_and_tell_parts_apart(self) -> None:
         asked = recipe().answering(Question(cg.parse("head -> logits")))
-        parts = asked.cut(cg.sweeps.executor.Sizes(cells=2)).parts
+        parts = asked.cut(Sizes(cells=2)).parts
         assert pickle.loads(pickle.dumps(parts)) == parts
         assert len({part.name for part in parts}) == len(parts)
         again = make().answering(Question(cg.parse("head -> logits")))

@@ -97,15 +97,21 @@ def _trial(work: Work, costs: NDArray[np.float64]) -> float:
 def _by_prompts(work: Work, sizes: Sizes) -> Cut:
     """Return the parts of an estimate: some prompts each, where the metric can be cut up."""
     n_prompts, of, everything = work.setup.n_prompts, work.manifest.digest, work.whole.cells
-    alone = work.setup.metric.of_prompts(slice(0, 1)) is None
-    trial = Part("", everything, None if alone else range(1))
-    before = time.perf_counter()
-    work.measure(trial, lambda _: None)
-    took = time.perf_counter() - before
-    if alone:
-        return Cut((Part(of, everything),), 1.0, took)
-    seconds = took * n_prompts
-    many = min(_how_many(seconds, sizes), n_prompts)
+
+    def timed(prompts: range | None) -> float:
+        before = time.perf_counter()
+        work.measure(Part("", everything, prompts), lambda _: None)
+        return time.perf_counter() - before
+
+    if n_prompts < 4 or work.setup.metric.of_prompts(slice(0, 1)) is None:
+        return Cut((Part(of, everything),), float(n_prompts), timed(None))
+    # What each part costs, however many prompts it has, and what each prompt adds.
+    one, three = timed(range(1)), timed(range(3))
+    each = max(0.0, three - one) / 2
+    fixed, adding = max(0.0, one - each), each * n_prompts
+    many = min(max(1, math.ceil(adding / sizes.seconds)), n_prompts)
+    while many < min(sizes.least, n_prompts) and adding / (many + 1) >= max(LONG_ENOUGH, fixed):
+        many += 1
     edges = np.linspace(0, n_prompts, many + 1).astype(int).tolist()
-    parts = (Part(of, everything, range(start, stop)) for start, stop in pairwise(edges))
-    return Cut(tuple(parts), float(n_prompts), seconds)
+    parts = tuple(Part(of, everything, range(start, stop)) for start, stop in pairwise(edges))
+    return Cut(parts, float(n_prompts), many * fixed + adding)

@@ -101,18 +101,20 @@ class Work:
             at = np.asarray(found.cells)
             values[:, at, found.prompts] = measured[:, order].swapaxes(0, 1)
             advance(len(at) * measured.shape[-1] / self.setup.n_prompts)
-        return Finished(part, self.places(part.cells), values, time.perf_counter() - started)
-
-    def places(self, cells: range) -> NDArray[np.int64]:
-        """Return where cells stand in the grid, the swept dimensions in one."""
-        shape = self.plan.shape
-        index = self._places[cells.start : cells.stop].astype(np.int64)
-        steps = np.cumprod([1, *reversed(shape[1:])])[::-1] if shape else np.zeros(0)
-        return index @ steps.astype(np.int64)
+        return Finished(
+            part,
+            self.places[part.cells.start : part.cells.stop],
+            values,
+            time.perf_counter() - started,
+        )
 
     @cached_property
-    def _places(self) -> NDArray[np.intp]:
-        return self.plan.sweep.places()
+    def places(self) -> NDArray[np.int64]:
+        """Where each cell stands in the grid, the swept dimensions in one."""
+        found, shape = self.plan.sweep.places(), self.plan.shape
+        if not shape:
+            return np.zeros(len(found), dtype=np.int64)
+        return np.ravel_multi_index(tuple(found.T), shape).astype(np.int64)
 
     def _engine_of(self, part: Part) -> Engine:
         """Return what runs a part: of some prompts an engine of their own."""

@@ -97,7 +97,7 @@ class Cluster:
         Raises:
             SweepError: There is no Ray here, or no cluster at the address.
         """
-        self._ray = ray = _ray_here()
+        self._ray = ray = import_ray(alone=self._is_here)
         try:
             if self._is_here:
                 options = {
@@ -113,6 +113,7 @@ class Cluster:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise SweepError(f"Ray does not start: {error}") from error
         try:
+            self._check_alone()
             share = self._gpus_each()
         except SweepError:
             ray.shutdown()
@@ -137,6 +138,19 @@ class Cluster:
     def _is_here(self) -> bool:
         """Whether Ray is started on this machine, for this sweep."""
         return self.address in (None, "local")
+
+    def _check_alone(self) -> None:
+        """Refuse a Ray that was started for this sweep and that other machines can reach.
+
+        Raises:
+            SweepError: How to mend it.
+        """
+        found = {node["NodeManagerAddress"] for node in self._ray.nodes()}
+        if self._is_here and found != {_HERE}:
+            raise SweepError(
+                f"this version of Ray listens on {', '.join(sorted(found))}, not on {_HERE} alone: "
+                "start a Ray of your own and pass its address"
+            )
 
     def _gpus_each(self) -> float:
         """Return what share of a GPU each worker takes.
@@ -215,22 +229,29 @@ class Cluster:
             ) from error
 
 
-def _ray_here() -> Any:
+def import_ray(*, alone: bool) -> Any:
     """Import Ray, silent and private.
+
+    Args:
+        alone: Whether it is to stay on this machine.
 
     Raises:
         SweepError: It is not installed.
     """
-    # Read when Ray is imported: no statistics leave the machine.
+    # All of these are read when Ray is imported. No statistics leave the machine.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    # Ray would hide all GPUs from an actor that asks for none, and all from this process.
+    # Ray would hide all GPUs from a worker that asks for none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # An address of 127.0.0.1 is replaced by one that others can reach, unless Ray is told there
+    # are no others; that is what this switch says, on every system.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if alone else "1"
     try:
         import ray
+        from ray._private import ray_constants
     except ImportError:
         raise SweepError(
             "several workers need Ray, which is not installed: pip install 'circuitgraph-lens[ray]'"
             "; with workers=1 the sweep runs in this process"
         ) from None
+    ray_constants.ENABLE_RAY_CLUSTER = not alone  # where somebody imported it before
     return ray
