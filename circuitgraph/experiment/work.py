@@ -114,7 +114,8 @@ class Work:
         found, shape = self.plan.sweep.places(), self.plan.shape
         if not shape:
             return np.zeros(len(found), dtype=np.int64)
-        return np.ravel_multi_index(tuple(found.T), shape).astype(np.int64)
+        places: NDArray[np.int64] = np.ravel_multi_index(tuple(found.T), shape).astype(np.int64)
+        return places
 
     def _engine_of(self, part: Part) -> Engine:
         """Return what runs a part: of some prompts an engine of their own."""
