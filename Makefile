@@ -53,8 +53,9 @@ check: $(READY) ## run the static checks: ruff, mypy, the order of the rooms, wh
 	$(BIN)/python -m tests.seam
 	$(BIN)/python -m tests.declared
 
-docs: $(READY) $(READY_MODEL) $(READY_DOCS) ## build the documentation into docs/_build/html
+docs: $(READY) $(READY_MODEL) $(READY_DOCS) ## build the documentation into docs/_build/html and run the notebooks
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/notebooks.py --run
 
 benchmark: $(READY) ## measure the fast engine beside the notebook loop, and how it grows
 	$(BIN)/python -m benchmarks.speed --sample 6

@@ -1,10 +1,7 @@
 """How Sphinx builds the documentation: offline, warnings are errors (`make docs`)."""
 
-import sys
 from importlib.metadata import version as installed_version
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for percent.py, which reads the examples
 
 project = "circuitgraph"
 author = "circuitgraph developers"
@@ -13,12 +10,12 @@ release = installed_version("circuitgraph-lens")
 version = release
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "conf.py", "percent.py", "**/__pycache__", "**/__init__.py"]
+exclude_patterns = ["_build", "conf.py", "notebooks.py", "**/__pycache__", "**/__init__.py"]
 
 # Pages are Markdown; the examples are percent scripts, run when the documentation is built.
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-nb_custom_formats = {".py": ["percent.read", {}, False]}
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True

@@ -1,3 +1,4 @@
+# %% [markdown]
 """# Path patching, for readers of ARENA
 
 The exercises on indirect objects in ARENA's chapter on interpretability write path patching as a

@@ -1,3 +1,4 @@
+# %% [markdown]
 """# A circuit, found backwards
 
 How does SmolLM2-135M answer indirect-object prompts? Wang et al. 2022 (arXiv:2211.00593) took

@@ -1,3 +1,4 @@
+# %% [markdown]
 """# The published circuit
 
 The circuit that answers indirect-object prompts in GPT-2 small, as Wang et al. published it (2022,

@@ -1,3 +1,4 @@
+# %% [markdown]
 """# Name movers
 
 Which heads write the name of the indirect object into the logits, and which heads tell them where

@@ -1,3 +1,4 @@
+# %% [markdown]
 """# One edge
 
 Declare an edge of a model, read what will be run, patch it, and see what it did to each prompt.

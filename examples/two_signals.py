@@ -1,3 +1,4 @@
+# %% [markdown]
 """# Place or name?
 
 Heads that tell the name movers where to look can do so in two ways: by the *place* of the name that

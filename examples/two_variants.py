@@ -1,3 +1,4 @@
+# %% [markdown]
 """# Two variants
 
 A direct path from a head to the logits may pass through MLPs, or through nothing at all. Which of

@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import json
+import re
 import runpy
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from circuitgraph.tasks import ioi
 FEW = 4
 FEWER = {"ioi_circuit": 2, "arena_path_patching": 2}
 """Of an example with several large sweeps."""
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EDGES = {
     "ioi_circuit": "23.3 -> logits",
     "ioi_published": "5.5 -> 8.6.v",
@@ -51,3 +55,24 @@ def test_runs(path, smollm2, monkeypatch, tmp_path, capsys):
     if path.stem in EDGES:
         assert EDGES[path.stem] in names["circuit"]
         assert set(FILES[path.stem]) <= {file.name for file in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_the_code_of_its_source_after_a_cell_that_installs(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    first, *code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert "%pip install" in first
+    assert not any(cell.get("outputs") for cell in cells)
+    page, script = (ROOT / "docs" / f"{path.stem}.md", ROOT / "examples" / f"{path.stem}.py")
+    if script.exists():
+        parts = re.split(r"^# %%(.*)\n", script.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        kinds, bodies = parts[1::2], parts[2::2]
+        source = [
+            body.strip("\n")
+            for kind, body in zip(kinds, bodies, strict=True)
+            if "markdown" not in kind
+        ]
+    else:
+        text = page.read_text(encoding="utf-8")
+        source = re.findall(r"^```\{code-cell\} python\n(.*?)\n```", text, re.DOTALL | re.MULTILINE)
+    assert code == source, "python docs/notebooks.py writes them anew"
