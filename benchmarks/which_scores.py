@@ -17,7 +17,9 @@ again as ``which_scores.svg``, without measuring anything.
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,82 +27,92 @@ import circuitgraph as cg
 from circuitgraph import evaluation
 from circuitgraph.draw.curves import plot_curves
 
+REQUEST = "node -> port => logits"
 SIZES = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
 
 
 def measure(folder: Path) -> None:
-    """Finds circuits in every way, judges them and keeps the numbers in `folder`."""
+    """Find circuits in every way, judge them and keep the numbers in `folder`."""
     n_prompts = int(os.environ.get("PROMPTS", "8"))
-    exact = os.environ.get("EXACT", "screened")  # or all, or none
-    threshold = float(os.environ.get("ACDC", "0.01"))
-    start_from = int(os.environ.get("START", "500"))
     model = cg.load_model("smollm2-135m", device=os.environ.get("DEVICE", "cpu"))
     task = cg.tasks.ioi(model.tokenizer, n=2 * n_prompts, seed=1)
     found_on, held_out = (cg.Experiment(model, half) for half in task.split(0.5))
-    request = "node -> port => logits"
     print(found_on)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores, seconds = score_edges(found_on)
+    rows = []
+    for number, (name, effects) in enumerate(scores.items()):
+        signed = held_out.curve(effects, sizes=SIZES, sign="signed")
+        signed.save(folder / f"curve_{number}.json")
+        absolute = held_out.curve(effects, sizes=SIZES, sign="absolute")
+        stable = cg.discover.stability(effects, 1000)
+        rows.append((name, signed.cpr, absolute.cmd, stable.jaccard, seconds[name]))
+    table = pd.DataFrame(rows, columns=["scores", "CPR", "CMD", "Jaccard at 1,000", "seconds"])
+    print(table.round(3).to_string(index=False))
+    table.to_csv(folder / "scores.csv", index=False)
+    found = search(found_on, held_out, scores["EAP-IG"])
+    print(found.round(3).to_string(index=False))
+    found.to_csv(folder / "searches.csv", index=False)
 
-    # Scores of every edge.
+
+def score_edges(found_on: cg.Experiment) -> tuple[dict[str, cg.Effects], dict[str, float]]:
+    """Scores of every edge, exact and estimated, and the seconds that each took."""
     engines = {
         "EAP": cg.EAP(),
         "EAP-IG": cg.EAPIG(steps=5),
         "EAP-IG, GIM rules": cg.EAPIG(steps=5, rules="gim"),
         "EAP-IG, RelP rules": cg.EAPIG(steps=5, rules="relp"),
     }
-    scores, seconds = {}, {}
-    for name, engine in engines.items():
-        started = time.perf_counter()
-        scores[name] = found_on.patch(request, "single-pass", engine=engine)
-        seconds[name] = time.perf_counter() - started
-    started = time.perf_counter()
+    ways = {name: partial(_patch, found_on, engine) for name, engine in engines.items()}
+    exact = os.environ.get("EXACT", "screened")
     if exact == "all":
-        scores["exact"] = found_on.patch(request, "single-pass")
+        ways["exact"] = partial(_patch, found_on, "fast")
     elif exact == "screened":
-        keep = int(os.environ.get("KEEP", "300"))
-        screening = cg.discover.screen(found_on, request, keep, by=engines["EAP-IG"], sample=60)
-        print(screening)
-        scores["exact, screened by EAP-IG"] = screening.effects
-    if exact != "none":
-        seconds[list(scores)[-1]] = time.perf_counter() - started
+        ways["exact, screened by EAP-IG"] = partial(_screen, found_on, engines["EAP-IG"])
+    scores, seconds = {}, {}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        scores[name] = way()
+        seconds[name] = time.perf_counter() - started
+    return scores, seconds
 
-    signed, rows = {}, []
-    for name, effects in scores.items():
-        signed[name] = held_out.curve(effects, sizes=SIZES, sign="signed")
-        absolute = held_out.curve(effects, sizes=SIZES, sign="absolute")
-        stable = cg.discover.stability(effects, 1000)
-        rows.append((name, signed[name].cpr, absolute.cmd, stable.jaccard, seconds[name]))
-    table = pd.DataFrame(rows, columns=["scores", "CPR", "CMD", "Jaccard at 1,000", "seconds"])
-    print(table.round(3).to_string(index=False))
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "scores.csv", index=False)
-    for number, curve in enumerate(signed.values()):
-        curve.save(folder / f"curve_{number}.json")
 
-    # Searches, one circuit each.
-    first = cg.discover.cut(scores["EAP-IG"], start_from)
+def _patch(found_on: cg.Experiment, engine: Any) -> cg.Effects:
+    return found_on.patch(REQUEST, "single-pass", engine=engine)
+
+
+def _screen(found_on: cg.Experiment, engine: Any) -> cg.Effects:
+    keep = int(os.environ.get("KEEP", "300"))
+    return cg.discover.screen(found_on, REQUEST, keep, by=engine, sample=60).effects
+
+
+def search(found_on: cg.Experiment, held_out: cg.Experiment, scores: cg.Effects) -> pd.DataFrame:
+    """Circuits that searches find, one row each, beside cuts of `scores` of the same size."""
+    start = cg.discover.cut(scores, int(os.environ.get("START", "500")))
+    thresholds = [float(text) for text in os.environ.get("ACDC", "0.01").split(",")]
     searches = {
-        f"ACDC at {threshold:g} from {start_from:,} edges": cg.discover.acdc(
-            found_on, threshold, start=first
-        ),
-        "backward, three levels": cg.discover.backward(
-            found_on, 0.02, variant="single-pass", depth=3
-        ),
+        f"ACDC at {threshold:g}": partial(cg.discover.acdc, found_on, threshold, start=start)
+        for threshold in thresholds
     }
+    searches["backward, three levels"] = partial(
+        cg.discover.backward, found_on, 0.02, variant="single-pass", depth=3
+    )
     points = []
-    for name, search in searches.items():
-        if not len(search.circuit.edges):
-            print(f"\n{name}\n{search}\nnothing left to judge")
+    for name, begin in searches.items():
+        started = time.perf_counter()
+        found = begin()
+        took = time.perf_counter() - started
+        print(f"\n{name}, {took:.0f} s\n{found}")
+        if not found.circuit.edges:
             continue
-        judged = held_out.evaluate(search.circuit, baselines=20)
-        print(f"\n{name}\n{search}\n{judged}")
+        judged = held_out.evaluate(found.circuit, baselines=20)
+        print(judged)
+        same = cg.discover.cut(scores, max(1, judged.n_pruned), "greedy")
+        beside = held_out.evaluate(same, baselines=0).faithfulness
         low, high = judged.interval
-        points.append((name, judged.n_pruned, judged.faithfulness, low, high))
-        same = cg.discover.cut(scores["EAP-IG"], max(1, judged.n_pruned), "greedy")
-        of_scores = held_out.evaluate(same, baselines=0).faithfulness
-        print(f"as many edges cut greedily from EAP-IG: f {of_scores:.3f}")
-    found = pd.DataFrame(points, columns=["name", "edges", "faithfulness", "low", "high"])
-    print(found.round(3).to_string(index=False))
-    found.to_csv(folder / "searches.csv", index=False)
+        points.append((name, judged.n_pruned, judged.faithfulness, low, high, beside, took))
+    columns = ["name", "edges", "faithfulness", "low", "high", "of as many by EAP-IG", "seconds"]
+    return pd.DataFrame(points, columns=columns)
 
 
 def draw(folder: Path) -> None:

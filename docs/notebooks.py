@@ -1,7 +1,7 @@
 """Writes the tutorial and two examples as notebooks, for Jupyter and for Colab.
 
-``python docs/notebooks.py`` makes ``notebooks/*.ipynb`` of their sources anew; a test holds that they
-are what it makes. ``python docs/notebooks.py --run`` runs them all, as `make docs` does.
+``python docs/notebooks.py`` makes ``notebooks/*.ipynb`` of their sources anew; a test holds that
+their code is that of the sources. ``--run`` runs them all, as `make docs` does.
 """
 
 import re
@@ -61,8 +61,8 @@ def main() -> None:
         path = FOLDER / f"{name}.ipynb"
         if "--run" in sys.argv[1:]:
             notebook = nbformat.read(path, as_version=4)
-            nbclient.NotebookClient(notebook, timeout=900, resources={"path": str(FOLDER)}).execute()
-            print(f"{path.relative_to(ROOT)} runs")
+            nbclient.execute(notebook, cwd=FOLDER, timeout=900)
+            sys.stdout.write(f"{path.relative_to(ROOT)} runs\n")
         else:
             path.write_text(make(source), encoding="utf-8")
 

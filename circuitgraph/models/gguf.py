@@ -2,19 +2,21 @@
 
 The readers that other packages bring take seconds for what stands in the first two megabytes of
 such a file, and parse it several times over; this one takes half a second. It reads version 3 of
-the format (github.com/ggml-org/ggml, docs/gguf.md) and the kinds of packing that the default
-model has. It knows nothing of any model.
+the format (github.com/ggml-org/ggml, docs/gguf.md); what weights are packed in is the business of
+the package `gguf`. It knows nothing of any model.
 """
 
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,8 +35,6 @@ _SCALARS = {
 _DEEPEST = 4
 """How many arrays may stand in each other."""
 _LARGEST_ALIGNMENT = 2**20
-_BLOCK = 32
-"""How many weights share one scale."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,14 +62,14 @@ class GgufFile:
         return self.fields[key]
 
 
-def read_gguf(path: Path) -> GgufFile:
-    """Read a whole GGUF file.
+def read_gguf(path: Path, *more: Path) -> GgufFile:
+    """Read a whole GGUF file, or one that was cut into several.
 
     Raises:
         ModelError: It is no such file, another version of the format, cut off, or holds weights
             packed in a way that is not known here.
     """
-    raw = _bytes_of(path)
+    raw = np.concatenate([_bytes_of(part) for part in (path, *more)])
     try:
         return _read(path.name, raw)
     except (struct.error, KeyError, ValueError, OverflowError, MemoryError) as error:
@@ -110,12 +110,9 @@ def _read(name: str, raw: NDArray[np.uint8]) -> GgufFile:
     entries = [cursor.tensor() for _ in range(n_tensors)]
     if len({entry.name for entry in entries}) < len(entries):
         raise ModelError(f"cannot read {name!r}: two of its weights have one name")
-    unknown = sorted({entry.packing for entry in entries} - _UNPACK.keys())
+    unknown = sorted({entry.packing for entry in entries} - {*GGMLQuantizationType})
     if unknown:
-        raise ModelError(
-            f"cannot read {name!r}: its weights are packed in the GGUF types {unknown}, "
-            f"known are {sorted(_UNPACK)}"
-        )
+        raise ModelError(f"cannot read {name!r}: its weights are packed in unknown kinds {unknown}")
     alignment = fields.get("general.alignment", 32)
     if type(alignment) is not int or not 1 <= alignment <= _LARGEST_ALIGNMENT:
         raise ModelError(f"cannot read {name!r}: general.alignment is {alignment!r:.40}")
@@ -182,50 +179,14 @@ class _Entry:
     offset: int
 
     def read(self, data: NDArray[np.uint8]) -> Float[Tensor, "..."]:
-        weights, size, unpack = _UNPACK[self.packing]
-        n_blocks = math.prod(self.shape) // weights
-        blocks = data[self.offset : self.offset + n_blocks * size].reshape(n_blocks, size)
-        return torch.from_numpy(unpack(blocks).reshape(self.shape))
-
-
-# Unpacking is NumPy's, which keeps to one thread: where cores are busy, that is many times faster.
-Blocks = NDArray[np.uint8]
-Unpacked = NDArray[np.float32]
-
-
-def _floats(blocks: Blocks) -> Unpacked:
-    """F32: the numbers themselves."""
-    return blocks.copy().view(np.float32)
-
-
-def _half_floats(blocks: Blocks) -> Unpacked:
-    """F16: the numbers themselves, in half precision."""
-    return np.ascontiguousarray(blocks).view(np.float16).astype(np.float32)
-
-
-def _nibbles(blocks: Blocks) -> Unpacked:
-    """Q4_1: a scale, a smallest value and 32 numbers of four bits, low halves of bytes first."""
-    scale, smallest = _half_floats(blocks[:, :2]), _half_floats(blocks[:, 2:4])
-    packed = np.ascontiguousarray(blocks[:, 4:])
-    numbers = np.empty((len(blocks), _BLOCK), np.float32)
-    numbers[:, : _BLOCK // 2] = packed & 15
-    numbers[:, _BLOCK // 2 :] = packed >> 4
-    numbers *= scale
-    numbers += smallest
-    return numbers
-
-
-def _bytes(blocks: Blocks) -> Unpacked:
-    """Q8_0: a scale and 32 signed bytes."""
-    numbers = np.ascontiguousarray(blocks[:, 2:]).view(np.int8).astype(np.float32)
-    numbers *= _half_floats(blocks[:, :2])
-    return numbers
-
-
-# GGUF's number of each kind of packing: weights per block, bytes per block, how to unpack.
-_UNPACK: dict[int, tuple[int, int, Callable[[Blocks], Unpacked]]] = {
-    0: (1, 4, _floats),
-    1: (1, 2, _half_floats),
-    3: (_BLOCK, 20, _nibbles),
-    8: (_BLOCK, 34, _bytes),
-}
+        kind = GGMLQuantizationType(self.packing)
+        weights, size = GGML_QUANT_SIZES[kind]
+        n_rows, row = math.prod(self.shape[:-1]), self.shape[-1] // weights * size
+        packed = data[self.offset : self.offset + n_rows * row].reshape(n_rows, row)
+        try:
+            unpacked = dequantize(packed, kind)
+        except NotImplementedError:
+            raise ModelError(f"no weights packed as {kind.name} can be read: {self.name}") from None
+        if kind is GGMLQuantizationType.F32:
+            unpacked = unpacked.copy()  # it was a view of the whole file
+        return torch.from_numpy(unpacked.reshape(self.shape))
