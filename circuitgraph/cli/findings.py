@@ -74,7 +74,8 @@ def after(head: str, heads: Sequence[str]) -> tuple[str, ...]:
         >>> after("11.3", ["11.3", "12.1", "9.0"])
         ('12.1',)
     """
-    return tuple(other for other in heads if int(other.split(".")[0]) > int(head.split(".")[0]))
+    layer = {name: int(name.split(".")[0]) for name in (head, *heads)}
+    return tuple(other for other in heads if layer[other] > layer[head])
 
 
 def swept(heads: Sequence[str]) -> str:
