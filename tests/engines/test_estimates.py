@@ -17,7 +17,9 @@ from circuitgraph.compiler import compile as compile_request
 from circuitgraph.engines.choice import choose_engine
 from circuitgraph.engines.engine import EngineOptions
 from circuitgraph.engines.fast import FastEngine
-from circuitgraph.engines.gradient.edges import every_edge
+from circuitgraph.engines.gradient import engine as gradient_engine
+from circuitgraph.engines.gradient.contraction import Contraction
+from circuitgraph.engines.gradient.edges import product_of
 from circuitgraph.engines.gradient.engine import GradientEngine
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import PositionTable, Setup
@@ -493,15 +495,74 @@ def test_a_rule_that_finds_nothing_to_change_raises(rules: Any) -> None:
         setup.backend.rule(rules, setup.clean[:1])
 
 
-@pytest.mark.parametrize("model", ["gpt2", "llama", "neox"])
-def test_every_edge_at_once_equals_the_plan(model: str) -> None:
-    """In any slices of tokens."""
-    exp = experiment(model)
-    plan = changes(exp.patch(ALL, "single-pass", engine=cg.EAPIG(steps=2)))
-    state = FastEngine(exp._setup).state
-    for at_once in (2**27, 500):
-        found = every_edge(state, cg.EAPIG(steps=2), at_once)[0].movedim(0, 2).numpy()
-        np.testing.assert_allclose(found, plan, rtol=1e-5, atol=1e-6)
+SWEEPS = (
+    (ALL, "set", {}),
+    (ALL, "set", {"variant": "mlps"}),
+    (ALL, "add", {"source": "zero"}),
+    (ALL, "set", {"source": "mean"}),
+    (ALL, "set", {"source": "mean-position"}),
+    ("node@{1, end} -> port@{2, end} => logits", "set", {}),
+    ("node@2 -> port => logits", "set", {"source": "mean"}),
+    ("head -> logits", "set", {}),
+    ("[{0.0, 0.1, mlp0}, embed, 0.1] -> [{1.0, 1.2}.q, 1.0.q, mlp1, 1.2.k] => logits", "set", {}),
+    ("node@{1, 3} -> port@{2, 3} => logits", "set", {"variant": "mlps", "source": "mean"}),
+    ("[{0.0, mlp1}, 0.1] -> port => logits", "set", {"variant": cg.Through([cg.Head(1, 0)])}),
+    (ALL, "set", {"metrics": True}),
+    (ALL, "set", {"only": True}),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "mode", "options"),
+    [
+        *(("gpt2", *sweep) for sweep in SWEEPS),
+        *((model, *sweep) for model in ("llama", "neox") for sweep in SWEEPS[:3]),
+        ("llama", "head -> kv.v => logits", "set", {}),
+    ],
+    ids=str,
+)
+def test_senders_times_receivers_at_once_equal_cell_by_cell(
+    model: str, request_: str, mode: Any, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And are one product: no change of theirs is found by itself, whatever is swept."""
+    exp, engine, options = experiment(model), cg.EAP(), dict(options)
+    if "metrics" in options:
+        options["metrics"] = {"a": cg.LogitDiff([1, 2, 3], [8, 9, 10]), "b": cg.LogProb([1, 2, 3])}
+    if "only" in options:
+        options["only"] = np.random.default_rng(0).random(exp.plan(request_).shape) < 0.6
+    met: list[object] = []
+    run = Contraction.run
+    monkeypatch.setattr(Contraction, "run", lambda self: met.append(self) or run(self))
+    variant = options.pop("variant", "single-pass")
+    at_once = changes(exp.patch(request_, variant, mode, engine, **options))
+    assert not met
+    monkeypatch.setattr(gradient_engine, "product_of", lambda _: None)
+    alone = changes(exp.patch(request_, variant, mode, engine, **options))
+    assert len(met) == 1
+    np.testing.assert_allclose(at_once, alone, rtol=1e-5, atol=2e-6)
+
+
+def test_slices_of_tokens_give_the_same_numbers() -> None:
+    exp = experiment("llama")
+    product = product_of(exp.plan(ALL, "single-pass"))
+    assert product is not None
+    fast = FastEngine(exp._setup)
+    one, many = (product.changes(fast, cg.EAP(), at)[0] for at in (2**27, 500))
+    torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("request_", "variant"),
+    [
+        ("head@each -> logits", "single-pass"),
+        ("head -> head.v -> head.q => logits", "single-pass"),
+        ("head => logits", "single-pass"),
+        ("0.0 -> [{1.0.q, 2.1.q}, 1.0.q] => logits", "single-pass"),  # one of them holds another
+    ],
+)
+def test_what_is_no_product_is_none(request_: str, variant: Any) -> None:
+    exp = experiment("gpt2")
+    assert product_of(exp.plan(request_, variant)) is None
 
 
 @pytest.mark.parametrize("rules", ["relp", "gim"])

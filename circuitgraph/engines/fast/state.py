@@ -15,7 +15,8 @@ from circuitgraph.lens.record import LayerRecord, Recording
 from circuitgraph.lens.sites import HookSite
 from circuitgraph.lens.traits import Traits
 from circuitgraph.nodes import MLP, Embed, Head, Port, Writer
-from circuitgraph.plan import FromRun, FromSource, PatchWrite
+from circuitgraph.plan import FromRun, FromSource, PatchWrite, Source
+from circuitgraph.request import EachPosition, Positions
 from circuitgraph.schedule import Where
 from circuitgraph.schedule.schedule import METRIC, Job
 
@@ -203,23 +204,29 @@ class State:
         self, op: PatchWrite, job: Job, outputs: Mapping[int, Outputs]
     ) -> Float[Tensor, "prompt pos width"]:
         """Return by how much a patched node's value differs from clean, at every position."""
-        clean = self.clean_value(op.node)
         match op.value:
             case FromSource(source=source):
-                value = self.sources.value(source, op.node)
-                if op.at is None:
-                    return value.to(self.delta_dtype) - clean.to(self.delta_dtype)
-                here, there = self.setup.positions.indices(op.at)  # type: ignore[arg-type]
-                if source == "given":  # one's own values stand where they are patched in
-                    there = here
-                change = torch.zeros_like(clean, dtype=self.delta_dtype)
-                new = value[self.rows, there].to(self.delta_dtype)
-                change[self.rows, here] = new - clean[self.rows, here].to(self.delta_dtype)
-                return change
+                return self.sent(source, op.node, op.at)
             case FromRun(run=number):
                 change = outputs[number].writes[job.source(number), op.node]
                 mask = self.setup.positions.mask(op.at)
                 return change if mask is None else change * mask[..., None]
+
+    def sent(
+        self, source: Source, node: Writer, at: Positions
+    ) -> Float[Tensor, "prompt pos width"]:
+        """Return by how much a node's value in a source differs from clean, where it is patched."""
+        assert not isinstance(at, EachPosition)
+        clean, value = self.clean_value(node), self.sources.value(source, node)
+        if at is None:
+            return value.to(self.delta_dtype) - clean.to(self.delta_dtype)
+        here, there = self.setup.positions.indices(at)
+        if source == "given":  # one's own values stand where they are patched in
+            there = here
+        change = torch.zeros_like(clean, dtype=self.delta_dtype)
+        new = value[self.rows, there].to(self.delta_dtype)
+        change[self.rows, here] = new - clean[self.rows, here].to(self.delta_dtype)
+        return change
 
     def write_change(self, node: Writer, delta: Tensor) -> Tensor:
         """Return the change of the residual stream that a change of a node's value makes.

@@ -89,7 +89,12 @@ class Contraction:
                 if here:
                     self.add(change, here, sender.places)
 
-            sender.walk(jobs, visit)
+            before = self.total.clone()
+            try:
+                sender.walk(jobs, visit)
+            except BaseException:
+                self.total.copy_(before)  # a stack that ran out of memory is run again, in parts
+                raise
 
         for _ in in_stacks(order, rows_that_fit(self.fast.for_stacks, sender.bytes_per_row), run):
             pass

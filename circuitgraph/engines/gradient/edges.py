@@ -1,98 +1,359 @@
-"""Every edge at once, as a product of senders and ports: no plan, and no cell of one.
+"""Senders times receivers at once, as one product: a sweep over both ends with no plan per cell.
 
-Only for the variant ``single-pass`` on blocks that add what their parts write: then what a sender
-changes is its write, the same wherever it arrives, and all edges into a point are one product of
-changes and gradients. Tokens do not meet, so they are taken in slices that fit.
+At every point of the stream all senders' changes meet the gradients of all ports that read there.
+In the variant ``single-pass``, on blocks that add what their parts write, a sender's change is its
+write, the same wherever it arrives: writes are laid out for some tokens at a time, since tokens
+do not meet. Elsewhere senders are walked through the model, a row each, as for exact effects.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitgraph.compiler.cells import PathCells
+from circuitgraph.compiler.grid import Receiver, Sender
+from circuitgraph.compiler.runs import RunWriter
+from circuitgraph.engines.fast.engine import FastEngine
+from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.send import Sender as SenderStage
 from circuitgraph.engines.fast.state import State
 from circuitgraph.engines.gradient.asked import HeldPlaces
 from circuitgraph.engines.gradient.estimators import Estimator
 from circuitgraph.engines.gradient.ports import PortGradients, token_slices
 from circuitgraph.engines.gradient.runs import mean_gradients
-from circuitgraph.errors import UnsupportedError
+from circuitgraph.nodes import MLP, Embed, Head, Logits, Writer
+from circuitgraph.plan import Axis, Cell, PatchPort, Plan, ReadLogits, Run, Source
+from circuitgraph.plan.cells import SomeCells
+from circuitgraph.request import Positions
+from circuitgraph.schedule import schedule as make_schedule
 
-__all__ = ["every_edge"]
+__all__ = ["NUMBERS_AT_ONCE", "Product", "product_of"]
+
+NUMBERS_AT_ONCE = 2**27
+"""How many numbers of writes are laid out at once."""
+
+WORTH = 8
+"""Where a plan holds fewer than one in so many cells of its product, they are taken one by one."""
+
+Changes = Float[Tensor, "token sending d_model"]
+Totals = Float[Tensor, "prompt row column"]
 
 
-def every_edge(
-    state: State, estimator: Estimator, numbers_at_once: int = 2**27
-) -> Float[Tensor, "metric prompt sender port"]:
-    """Return the estimated change of the metric for every edge; NaN where there is none.
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Every sender to every receiver that it comes before.
 
     Args:
-        state: The recorded experiment; the source is the corrupt run.
-        estimator: Where gradients are taken.
-        numbers_at_once: How many numbers of writes are laid out at once.
-
-    Raises:
-        UnsupportedError: Blocks do more than add what their parts write.
+        plan: Whose cells these are.
+        through: What direct paths may pass through.
+        senders: What each row patches together.
+        receivers: What each column receives together: ports that read one point.
+        cells: The row and the column of every cell, ``[cell 2]``.
     """
-    if not state.traits.additive:
-        raise UnsupportedError(
-            "a node's write in this model's blocks is no sum that can be laid out for all edges at "
-            "once: patch('node -> port => logits', 'single-pass') finds it block by block"
+
+    plan: Plan
+    through: frozenset[Head | MLP]
+    senders: tuple[tuple[Sender, ...], ...]
+    receivers: tuple[tuple[Receiver, ...], ...]
+    cells: NDArray[np.intp]
+
+    def changes(
+        self, fast: FastEngine, estimator: Estimator, numbers_at_once: int = NUMBERS_AT_ONCE
+    ) -> list[Totals]:
+        """Return the estimated change of every metric.
+
+        What stands where a sender does not come before a receiver means nothing.
+
+        Args:
+            fast: Has recorded the experiment.
+            estimator: Where gradients are taken.
+            numbers_at_once: How many numbers of writes are laid out at once.
+        """
+        state, nothing = fast.state, HeldPlaces()
+        gradients = mean_gradients(state, estimator, [nothing])[nothing]
+        arrivals = _Arrivals(state, self.receivers)
+        with torch.no_grad():
+            if self.sends_the_same(state):
+                writes = _Writes(state, self.plan.source, self.senders)
+                return _laid_out(writes, arrivals, gradients, numbers_at_once)
+            return self._walked(fast, arrivals, gradients, numbers_at_once)
+
+    def sends_the_same(self, state: State) -> bool:
+        """Return whether a row's change is the same wherever it arrives: what its nodes write."""
+        places: dict[Writer, Positions] = {}
+        alike = all(
+            places.setdefault(to.node, to.at) == to.at for row in self.senders for to in row
         )
-    nothing = HeldPlaces()
-    found = mean_gradients(state, estimator, [nothing])[nothing]
-    with torch.no_grad():
-        return torch.stack([_contract(state, one, numbers_at_once) for one in found])
+        return alike and not self.through and state.traits.additive
+
+    def _walked(
+        self,
+        fast: FastEngine,
+        arrivals: "_Arrivals",
+        gradients: Sequence[PortGradients],
+        numbers_at_once: int,
+    ) -> list[Totals]:
+        """Walk all senders through the model; what arrives at a point meets its gradients."""
+        state = fast.state
+        stage = make_schedule(self.sending(), fast.passes).stages[0]
+        sender = SenderStage(state, stage, {})
+        order = sorted(range(len(stage.jobs)), key=sender.first_layers.__getitem__)
+        row_of = {job: row for row, job in enumerate(order)}
+        totals = [arrivals.nothing(len(order)) for _ in gradients]
+
+        def run(jobs: Sequence[int]) -> None:
+            for total in totals:  # a stack that ran out of memory half way is run again
+                total[:, [row_of[job] for job in jobs]] = 0
+
+            def visit(point: int, of_stack: Sequence[int], change: Tensor, _: bool) -> None:
+                rows = [row_of[jobs[row]] for row in of_stack]
+                here = change if len(rows) == len(change) else change[list(of_stack)]
+                flat, n_places = here.flatten(1, 2), here.shape[2]
+                width = max(len(rows), arrivals.n_ports(point)) * flat.shape[-1]
+                for part in token_slices(flat.shape[1], width, numbers_at_once):
+                    prompt = torch.arange(part.start, part.stop, device=flat.device) // n_places
+                    tokens: slice | Tensor = part
+                    if sender.places is not None:
+                        tokens = prompt * state.n_pos + sender.places.flatten()[part]
+                    changes = flat[:, part].transpose(0, 1)
+                    for total, of_metric in zip(totals, gradients, strict=True):
+                        arrivals.add(total, rows, point, changes, prompt, tokens, of_metric)
+
+            sender.walk(jobs, visit)
+
+        for _ in in_stacks(order, rows_that_fit(fast.for_stacks, sender.bytes_per_row), run):
+            pass
+        row_at = torch.tensor([row_of[job] for job in stage.job_of_cell], device=state.final.device)
+        return [total[:, row_at] for total in totals]
+
+    def sending(self) -> Plan:
+        """Return a plan in which each row's senders are heard by all receivers."""
+        plan = self.plan
+        writer = RunWriter(plan.graph, self.through, "set", plan.source)
+        every = tuple(dict.fromkeys(to for together in self.receivers for to in together))
+        at_logits = PatchPort(Logits().port, 0, "add")
+        cells = []
+        for row, senders in enumerate(self.senders):
+            send = writer.send(writer.sent(senders), every)
+            cells.append(Cell((row,), str(row), (send, Run("measure", (at_logits, ReadLogits())))))
+        axis = Axis("row", tuple(range(len(cells))))
+        return Plan(
+            plan.graph, plan.request, plan.variant, "set", plan.source, (axis,), tuple(cells)
+        )
 
 
-def _contract(
-    state: State, gradients: PortGradients, numbers_at_once: int
-) -> Float[Tensor, "prompt sender port"]:
-    graph = state.setup.graph
-    n_senders, n_ports, d_model = len(graph.writers), len(graph.ports), state.final.shape[-1]
-    points = [graph.writes_at(writer) for writer in graph.writers]
-    shape = (state.n_prompts, n_senders, n_ports)
-    total = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
-    reached = torch.zeros(shape[1:], dtype=torch.bool, device=total.device)
-    place = {port: at for at, port in enumerate(graph.ports)}
-    n_tokens = state.n_prompts * state.n_pos
-    for part in token_slices(n_tokens, n_senders * d_model, numbers_at_once):
-        changes = _writes(state, part)
-        prompt = torch.arange(part.start, part.stop, device=total.device) // state.n_pos
-        for point in range(2 * graph.shape.n_layers + 1):
-            ports = gradients.ports_at(point)
-            if not ports:
-                continue
-            # Writers stand in the order of the stream, so those before a point are the first.
-            n_before = sum(at <= point for at in points)
-            scores = gradients.scores(point, changes[:, :n_before], part)
-            columns = torch.tensor([place[port] for port in ports], device=total.device)
+def product_of(plan: Plan) -> Product | None:
+    """Return the product that a plan is a sweep over, or None where it is something else.
+
+    It is one where what is patched together cannot reach each other.
+    """
+    some = plan.sweep if isinstance(plan.sweep, SomeCells) else None
+    cells = plan.sweep if some is None else some.cells
+    if not isinstance(cells, PathCells) or cells.grid.n_positions is not None:
+        return None
+    grid = cells.grid
+    if len(grid.steps) != 2:
+        return None
+    n_senders, n_receivers = (len(step.items) for step in grid.steps)
+    if len(plan.cells) * WORTH < n_senders * n_receivers:
+        return None
+    receivers = tuple(grid.receivers(1, item, None) for item in range(n_receivers))
+    points = [{(grid.graph.reads_at(to.port), to.at) for to in tos} for tos in receivers]
+    if any(len(point) > 1 for point in points):
+        return None
+    chosen = grid.all_items()[:, :2]
+    return Product(
+        plan,
+        cells.through,
+        tuple(grid.senders(item, None) for item in range(n_senders)),
+        receivers,
+        chosen if some is None else chosen[list(some.numbers)],
+    )
+
+
+# -- where changes meet gradients ------------------------------------------------------------------
+
+
+class _Arrivals:
+    """Which ports' gradients meet what arrives at a point, and in which column that counts.
+
+    Args:
+        state: The recorded experiment.
+        receivers: What each column receives together.
+    """
+
+    def __init__(self, state: State, receivers: Sequence[Sequence[Receiver]]) -> None:
+        """Sort the receivers by the point that they read, and where they stand."""
+        self.state = state
+        self.n_columns = len(receivers)
+        self.at: dict[int, dict[Positions, list[tuple[int, Receiver]]]] = {}
+        for column, together in enumerate(receivers):
+            for to in together:
+                here = self.at.setdefault(state.point(to.port), {})
+                here.setdefault(to.at, []).append((column, to))
+
+    def n_ports(self, point: int) -> int:
+        """Return how many ports hear what arrives at a point."""
+        return sum(map(len, self.at.get(point, {}).values()))
+
+    def nothing(self, n_rows: int) -> Totals:
+        """Return sums of nothing yet."""
+        state = self.state
+        shape = (state.n_prompts, n_rows, self.n_columns)
+        return torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+
+    def add(
+        self,
+        total: Totals,
+        rows: Sequence[int],
+        point: int,
+        changes: Changes,
+        prompt: Int[Tensor, "token"],
+        tokens: slice | Int[Tensor, "token"],
+        gradients: PortGradients,
+    ) -> None:
+        """Add what changes that have arrived at a point make of the metric.
+
+        Args:
+            total: Gets it.
+            rows: Whose changes these are.
+            point: Where they arrive.
+            changes: At some tokens.
+            prompt: Of which prompt each token is.
+            tokens: Which tokens of ``prompt * pos`` these are.
+            gradients: Of the metric.
+        """
+        state = self.state
+        ports = {port: number for number, port in enumerate(gradients.ports_at(point))}
+        for at, heard in self.at.get(point, {}).items():
+            numbers = sorted({ports[to.port] for _, to in heard})
+            wanted = None if len(numbers) == len(ports) else numbers
+            scores = gradients.scores(point, changes, tokens, wanted)
+            mask = state.setup.positions.mask(at)
+            if mask is not None:
+                scores = scores * mask.flatten()[tokens][:, None, None]
             summed = scores.new_zeros(state.n_prompts, *scores.shape[1:])
-            total[:, :n_before, columns] += summed.index_add_(0, prompt, scores)
-            reached[:n_before, columns] = True
-    return total.masked_fill(~reached, torch.nan)
+            summed.index_add_(0, prompt, scores)
+            place = {number: at for at, number in enumerate(numbers)}
+            columns = torch.tensor([column for column, _ in heard], device=total.device)
+            found = [place[ports[to.port]] for _, to in heard]
+            if found != list(range(len(numbers))):
+                summed = summed[:, :, found]
+            if list(rows) == list(range(rows[0], rows[0] + len(rows))):
+                total[:, rows[0] : rows[0] + len(rows)].index_add_(2, columns, summed)
+            else:
+                mine = total[:, list(rows)]
+                total[:, list(rows)] = mine.index_add_(2, columns, summed)
 
 
-def _writes(state: State, part: slice) -> Float[Tensor, "token sender d_model"]:
-    """Return by how much every node's write differs, at some tokens."""
-    wide = state.delta_dtype
-    clean, corrupt = state.clean.layers, state.corrupt.layers
+def _laid_out(
+    writes: "_Writes",
+    arrivals: _Arrivals,
+    gradients: Sequence[PortGradients],
+    numbers_at_once: int,
+) -> list[Totals]:
+    """Lay out all rows' writes for some tokens at a time."""
+    state, n_rows = writes.state, len(writes.points)
+    totals = [arrivals.nothing(n_rows) for _ in gradients]
+    numbers = n_rows * state.final.shape[-1]
+    for part in token_slices(state.n_prompts * state.n_pos, numbers, numbers_at_once):
+        changes = writes.at(part)
+        prompt = torch.arange(part.start, part.stop, device=changes.device) // state.n_pos
+        for point in arrivals.at:
+            # Rows stand in the order of the stream, so those before a point are the first.
+            rows = range(sum(at <= point for at in writes.points))
+            for total, of_metric in zip(totals, gradients, strict=True):
+                if rows:
+                    before = changes[:, : len(rows)]
+                    arrivals.add(total, rows, point, before, prompt, part, of_metric)
+    return [total[:, writes.row_at] for total in totals]
 
-    def change(theirs: Tensor | None, ours: Tensor | None) -> Tensor:
+
+class _Writes:
+    """What each row's senders write, less what they write in the clean run.
+
+    Args:
+        state: The recorded experiment.
+        source: Where senders' values come from.
+        senders: What each row patches together.
+    """
+
+    def __init__(self, state: State, source: Source, senders: Sequence[Sequence[Sender]]) -> None:
+        """Nothing is laid out yet but the values of nodes."""
+        self.state, self.source = state, source
+        graph = state.setup.graph
+        ends = [max(graph.writes_at(op.node) for op in ops) for ops in senders]
+        self.order = sorted(range(len(senders)), key=ends.__getitem__)
+        self.points = [ends[row] for row in self.order]
+        at = np.empty(len(self.order), dtype=np.intp)
+        at[self.order] = np.arange(len(self.order))
+        self.row_at = torch.from_numpy(at).to(state.final.device)
+        self.rows: dict[Writer, list[int]] = {}
+        self.ops: dict[Writer, Sender] = {}
+        for place, row in enumerate(self.order):
+            for op in senders[row]:
+                self.rows.setdefault(op.node, []).append(place)
+                self.ops[op.node] = op
+
+    @cached_property
+    def heads(self) -> dict[int, list[int]]:
+        """The heads that send, by layer."""
+        found: dict[int, list[int]] = {}
+        for node in sorted(self.ops):
+            if isinstance(node, Head):
+                found.setdefault(node.layer, []).append(node.head)
+        return found
+
+    @cached_property
+    def values(self) -> dict[int, Float[Tensor, "token head d_head"]]:
+        """The changes of these heads' values, by layer."""
+        return {layer: self._values(layer, heads) for layer, heads in self.heads.items()}
+
+    def _values(self, layer: int, heads: Sequence[int]) -> Float[Tensor, "token head d_head"]:
+        state, wide = self.state, self.state.delta_dtype
+        ops = [self.ops[Head(layer, head)] for head in heads]
+        if self.source != "corrupt" or any(op.at is not None for op in ops):
+            found = [state.sent(self.source, op.node, op.at) for op in ops]
+            return torch.stack(found, dim=2).flatten(0, 1)
+        theirs, ours = state.corrupt.layers[layer].z, state.layer(layer).z
         assert theirs is not None
         assert ours is not None
-        return theirs.flatten(0, 1)[part].to(wide) - ours.flatten(0, 1)[part].to(wide)
+        change = state.blocks.split(theirs.to(wide) - ours.to(wide)).flatten(0, 1)
+        return change if len(heads) == change.shape[1] else change[:, heads]
 
-    embed = change(corrupt[0].resid, clean[0].resid)
-    n_senders = len(state.setup.graph.writers)
-    made = embed.new_empty(len(embed), n_senders, embed.shape[-1])
-    made[:, 0] = embed
-    column = 1
-    for number, layer in enumerate(clean):
-        weight = state.blocks.output_weights[number].to(wide)
-        values = state.blocks.split(change(corrupt[number].z, layer.z))
-        heads = slice(column, column + len(weight))
-        made[:, heads] = torch.bmm(values.transpose(0, 1), weight).transpose(0, 1)
-        column += len(weight)
-        if layer.mlp is not None:
-            made[:, column] = change(corrupt[number].mlp, layer.mlp)
-            column += 1
-    return made
+    @cached_property
+    def others(self) -> dict[Writer, Float[Tensor, "token d_model"]]:
+        """The changes of what MLPs and the embedding write."""
+        return {
+            node: self.state.sent(self.source, op.node, op.at).flatten(0, 1)
+            for node, op in self.ops.items()
+            if isinstance(node, MLP | Embed)
+        }
+
+    def at(self, part: slice) -> Changes:
+        """Return all rows' changes at some tokens."""
+        state = self.state
+        shape = (part.stop - part.start, len(self.points), state.final.shape[-1])
+        made = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
+        for node, change in self.others.items():
+            for row in self.rows[node]:
+                made[:, row] += change[part]
+        for layer, heads in self.heads.items():
+            weight = state.blocks.output_weights[layer].to(state.delta_dtype)
+            weight = weight if len(heads) == len(weight) else weight[heads]
+            write = torch.bmm(self.values[layer][part].transpose(0, 1), weight).transpose(0, 1)
+            rows = [self.rows[Head(layer, head)] for head in heads]
+            first = rows[0][0]
+            if rows == [[first + number] for number in range(len(heads))]:
+                made[:, first : first + len(heads)] += write
+                continue
+            pairs = [(row, at) for at, of_head in enumerate(rows) for row in of_head]
+            row, at = torch.tensor(pairs, device=made.device).T
+            made.index_add_(1, row, write[:, at])
+        return made

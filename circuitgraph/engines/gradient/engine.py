@@ -14,6 +14,7 @@ from circuitgraph.engines.fast.engine import FastEngine
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
 from circuitgraph.engines.gradient.asked import asked_of, check_mode
 from circuitgraph.engines.gradient.contraction import Contraction
+from circuitgraph.engines.gradient.edges import Product, product_of
 from circuitgraph.engines.gradient.estimators import Estimator
 from circuitgraph.engines.gradient.metrics import check_gradient
 from circuitgraph.engines.gradient.runs import mean_gradients
@@ -23,6 +24,9 @@ from circuitgraph.plan import Plan
 from circuitgraph.request import EdgeSets
 
 __all__ = ["GradientEngine"]
+
+CHANGES_AT_ONCE = 2**22
+"""How many estimated changes are handed over at once."""
 
 
 class GradientEngine:
@@ -157,19 +161,38 @@ class GradientEngine:
                 source=plan.source,
                 n_positions=self.setup.positions.shortest,
             )
-        asked = asked_of(plan)
-        points = any(meeting.port is None for meeting in asked.meetings)
+        product = product_of(plan)
         for rows, fast in self.parts(plan):
             if fast.traits.problems:
                 raise UnsupportedError(
                     f"cannot estimate {plan.title!r}: {fast.traits.problems[0]}; "
                     "engine='reference' runs it exactly"
                 )
-            gradients = mean_gradients(fast.state, self.estimator, asked.held, points=points)
-            with torch.no_grad():
-                change = Contraction(fast, asked, gradients).run()
-            values = fast.clean_metric.to(change.dtype) + change.flatten(1)
-            yield MeasuredCells(range(len(plan.cells)), rows, values)
+            if product is not None:
+                yield from self._at_once(product, rows, fast)
+                continue
+            yield from self._cell_by_cell(plan, rows, fast)
+
+    def _at_once(self, product: Product, rows: slice, fast: FastEngine) -> Iterator[MeasuredCells]:
+        """Yield cells that are senders times receivers."""
+        found = product.changes(fast, self.estimator)
+        sender, receiver = torch.from_numpy(product.cells).to(found[0].device).T
+        clean, step = fast.clean_metric.to(found[0].dtype), max(1, CHANGES_AT_ONCE // rows.stop)
+        for start in range(0, len(product.cells), step):
+            cells = range(start, min(start + step, len(product.cells)))
+            at = slice(cells.start, cells.stop)
+            change = [of_metric[:, sender[at], receiver[at]] for of_metric in found]
+            yield MeasuredCells(cells, rows, clean + torch.cat(change).T)
+
+    def _cell_by_cell(self, plan: Plan, rows: slice, fast: FastEngine) -> Iterator[MeasuredCells]:
+        """Yield cells, each with changes and gradients of its own."""
+        asked = asked_of(plan)
+        points = any(meeting.port is None for meeting in asked.meetings)
+        gradients = mean_gradients(fast.state, self.estimator, asked.held, points=points)
+        with torch.no_grad():
+            change = Contraction(fast, asked, gradients).run()
+        values = fast.clean_metric.to(change.dtype) + change.flatten(1)
+        yield MeasuredCells(range(len(plan.cells)), rows, values)
 
 
 def graph_bytes(setup: Setup) -> int:
