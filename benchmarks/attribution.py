@@ -1,7 +1,8 @@
 """All edges estimated, beside a bare forward and backward pass of the same model: one process.
 
-Run ``python -m benchmarks.attribution --shape gpt2-small --engine eap``. Recordings are included;
-trying out what the model can do (once per model) stands apart.
+Run ``python -m benchmarks.attribution --shape gpt2-small --engine eap``. It is a whole ``patch``:
+recordings, plan and labelled effects are included; trying out what the model can do (once per
+model) stands apart.
 """
 
 import argparse
@@ -14,8 +15,6 @@ import torch
 import circuitgraph as cg
 from benchmarks.models import SHAPES, build, prompts
 from benchmarks.speed import synchronize
-from circuitgraph.engines.fast import FastEngine
-from circuitgraph.engines.gradient.edges import every_edge
 
 ENGINES = {
     "eap": lambda steps, rules: cg.EAP(rules=rules),
@@ -79,8 +78,9 @@ def main() -> None:
             value.sum().backward()
 
     def estimate() -> None:
-        fast = FastEngine(exp._setup)
-        every_edge(fast.state, ENGINES[options.engine](options.steps, options.rules))
+        engine = ENGINES[options.engine](options.steps, options.rules)
+        exp._engines.pop(engine, None)  # its recordings are part of what is measured
+        exp.patch("node -> port => logits", "single-pass", engine=engine)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     one = timed(bare, device, options.repeat)
