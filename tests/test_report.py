@@ -15,8 +15,8 @@ import pytest
 
 from circuitgraph import ModelGraph, compile
 from circuitgraph.circuit import Circuit
-from circuitgraph.draw.looks import LOOKS
 from circuitgraph.draw.palette import DIVERGING, STROKES, TINTS
+from circuitgraph.draw.plans.looks import LOOKS
 from circuitgraph.draw.report import Report, write_report
 from circuitgraph.draw.report.circuits import MAX_KNOWN, circuit_data
 from circuitgraph.draw.report.page import SCRIPTS

@@ -408,19 +408,40 @@ class Circuit:
 
     # -- drawing --------------------------------------------------------------------------------
 
-    def draw(self, **options: Any) -> "Drawing":
+    def draw(
+        self,
+        *,
+        title: str | None = None,
+        rankdir: Literal["TB", "BT", "LR"] = "TB",
+        labels: bool = False,
+        bundle: bool = False,
+        max_edges: int = 200,
+        legend: bool = True,
+    ) -> "Drawing":
         """Return the circuit as a picture: ``circuit.draw().save("circuit.svg")``.
 
         Args:
-            options: See `circuitgraph.draw.draw_circuit`: ``title``, ``rankdir``, ``labels``,
-                ``bundle``, ``max_edges``, ``legend``.
+            title: The line above the picture; the request where the circuit carries one.
+            rankdir: Where the residual stream runs: ``TB`` down, ``BT`` up, ``LR`` to the right.
+            labels: Write every weight beside its line.
+            bundle: Draw each group as one box, and all edges between two groups as one line.
+            max_edges: Draw at most this many edges, the largest weights first.
+            legend: Explain lines and widths below the picture.
 
         Raises:
             CircuitError: Nothing to draw, or an option out of range.
         """
         from circuitgraph.draw import draw_circuit
 
-        return draw_circuit(self, **options)
+        return draw_circuit(
+            self,
+            title=title,
+            rankdir=rankdir,
+            labels=labels,
+            bundle=bundle,
+            max_edges=max_edges,
+            legend=legend,
+        )
 
     @property
     def summary(self) -> str:

@@ -17,7 +17,7 @@ from circuitgraph.draw.palette import DIVERGING, FAINT, INK, LINES, PAPER
 from circuitgraph.draw.picture import Picture
 from circuitgraph.draw.svg import finished_svg
 
-__all__ = ["VEGA_LITE", "Chart", "Spec", "diverging", "heading"]
+__all__ = ["VEGA_LITE", "Chart", "Spec", "diverging", "heading", "with_notes"]
 
 Spec = dict[str, Any]
 """A Vega-Lite specification, or a part of one."""
@@ -113,6 +113,14 @@ def heading(title: str, lines: Sequence[str], width: float) -> Spec:
         "offset": 14,
     }
     return spec | ({"subtitle": said, "subtitleFontSize": 12} if said else {})
+
+
+def with_notes(spec: Spec, title: Spec, said: Sequence[str]) -> Spec:
+    """Return a chart under its heading, with a small line of notes below."""
+    if said:
+        below = {"text": "   ".join(said), "orient": "bottom", "anchor": "start", "offset": 10}
+        spec = spec | {"title": below | {"fontWeight": "normal", "fontSize": 11, "color": FAINT}}
+    return {"vconcat": [spec], "title": title}
 
 
 def diverging(limit: float) -> Spec:

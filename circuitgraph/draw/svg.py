@@ -12,7 +12,7 @@ from html import escape, unescape
 
 from circuitgraph.draw.lettering import text_width
 
-__all__ = ["finished_svg", "xml_text"]
+__all__ = ["finished_svg", "plain_text", "xml_text"]
 
 _TEXT = re.compile(r"<text\b([^>]*)>(.*?)</text>", re.DOTALL)
 _SPAN = re.compile(r"<tspan\b([^>]*)>([^<]*)</tspan>")
@@ -32,7 +32,12 @@ def xml_text(value: object) -> str:
         >>> xml_text("a < b")
         'a &lt; b'
     """
-    return escape(_CONTROL.sub(" ", str(value)), quote=True)
+    return escape(plain_text(value), quote=True)
+
+
+def plain_text(value: object) -> str:
+    """Return text with spaces for what XML cannot hold."""
+    return _CONTROL.sub(" ", str(value))
 
 
 def finished_svg(text: str, words: str) -> str:
@@ -47,7 +52,7 @@ def finished_svg(text: str, words: str) -> str:
         '<svg role="group" aria-label="a &amp; b" style="max-width:100%;height:auto" width="9"><text
         font-size="10px" textLength="11.12" lengthAdjust="spacingAndGlyphs">10</text></svg>'
     """
-    element = text[text.index("<svg") :].removeprefix("<svg").rstrip()
+    element = plain_text(text[text.index("<svg") :]).removeprefix("<svg").rstrip()
     if 'class="marks"' in element[:200]:  # Vega's: marks keep their words, all else is silent
         parts = re.split(f"({_MARK.pattern})", element)
         element = "".join(
@@ -55,6 +60,7 @@ def finished_svg(text: str, words: str) -> str:
             for at, part in enumerate(parts)
             if at % 4 < 2
         )
+    element = element.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
     own = f"p{sha256(element.encode()).hexdigest()[:8]}-"
     element = _TEXT.sub(_fitted, _NAME.sub(rf"\g<1>{own}", element))
     label = f'role="group" aria-label="{xml_text(words)}"'

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import Edge, Logits
@@ -12,6 +12,9 @@ from circuitgraph.plan.lint import lint_plan
 from circuitgraph.plan.ops import Run, Source
 from circuitgraph.request import EdgeSets, Mode, Request, Variant
 from circuitgraph.request.brief import brief
+
+if TYPE_CHECKING:
+    from circuitgraph.draw import Chart
 
 __all__ = ["Axis", "Cost", "Plan"]
 
@@ -153,11 +156,13 @@ class Plan:
         lint_plan(self)
         return self
 
-    def draw(self, **options: Any) -> Any:
+    def draw(
+        self, *, cell: int | str | None = None, title: str | None = None, legend: bool = True
+    ) -> "Chart":
         """Draw the runs as panels of heads and MLPs (see `circuitgraph.draw.draw_plan`)."""
         from circuitgraph.draw import draw_plan
 
-        return draw_plan(self, **options)
+        return draw_plan(self, cell=cell, title=title, legend=legend)
 
     def __str__(self) -> str:
         from circuitgraph.plan.table import plan_table

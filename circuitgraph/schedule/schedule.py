@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from circuitgraph.arguments import instance
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Embed, Logits
 from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
+
+if TYPE_CHECKING:
+    from circuitgraph.draw import Chart
 
 __all__ = ["METRIC", "Job", "Schedule", "Stage", "Where", "references", "with_jobs", "with_stages"]
 
@@ -139,11 +142,11 @@ class Schedule:
         parts = shape.n_layers + len(self.plan.graph.mlps)
         return (attention + mlps) / parts
 
-    def draw(self, **options: Any) -> Any:
+    def draw(self, *, title: str | None = None, legend: bool = True) -> "Chart":
         """Draw what is run live, replayed and left out (see `circuitgraph.draw.draw_schedule`)."""
         from circuitgraph.draw import draw_schedule
 
-        return draw_schedule(self, **options)
+        return draw_schedule(self, title=title, legend=legend)
 
     def __str__(self) -> str:
         from circuitgraph.schedule.table import schedule_table

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from circuitgraph.draw.chart import Chart, Spec, heading
-from circuitgraph.draw.effects.heatmap import MANY, describe, metric_words, notes, with_notes
+from circuitgraph.draw.chart import Chart, Spec, heading, with_notes
+from circuitgraph.draw.effects.heatmap import MANY, describe, metric_words, notes
 from circuitgraph.draw.effects.marks import panel_size, panel_spec
 from circuitgraph.draw.effects.panels import Grid, Panel, lay_out
 from circuitgraph.effects import Comparison, Effects

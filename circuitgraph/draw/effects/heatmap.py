@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import xarray as xr
 
 from circuitgraph.circuit.weights import signed
-from circuitgraph.draw.chart import Chart, Spec, heading
+from circuitgraph.draw.chart import Chart, Spec, heading, with_notes
 from circuitgraph.draw.effects.marks import panel_size, panel_spec
 from circuitgraph.draw.effects.panels import Grid, Panel, lay_out
-from circuitgraph.draw.palette import FAINT, LEAST
+from circuitgraph.draw.palette import LEAST
 from circuitgraph.effects import Effects
 from circuitgraph.effects.display import estimated
 from circuitgraph.errors import EffectsError
 from circuitgraph.request.brief import brief
 
-__all__ = ["MANY", "describe", "grid_chart", "heatmap", "metric_words", "notes", "with_notes"]
+__all__ = ["MANY", "describe", "grid_chart", "heatmap", "metric_words", "notes"]
 
 MANY = 4000
 """More cells than this, and statistics are made only when asked for: they would take seconds."""
@@ -99,14 +99,6 @@ def grid_chart(
     line = describe(effects)
     title = heading(head, [line], columns * wide)
     return Chart(with_notes(spec, title, said), f"{head}: {line}")
-
-
-def with_notes(spec: Spec, title: Spec, said: Sequence[str]) -> Spec:
-    """Return a chart under its heading, with a small line of notes below."""
-    if said:
-        below = {"text": "   ".join(said), "orient": "bottom", "anchor": "start", "offset": 10}
-        spec = spec | {"title": below | {"fontWeight": "normal", "fontSize": 11, "color": FAINT}}
-    return {"vconcat": [spec], "title": title}
 
 
 def metric_words(effects: Effects) -> str:

@@ -8,11 +8,12 @@ from html import escape
 from itertools import groupby
 
 from circuitgraph.circuit.weights import signed
-from circuitgraph.draw.inline import plan_figures
-from circuitgraph.draw.plans import plan_notes
+from circuitgraph.draw.picture import Picture
+from circuitgraph.draw.plans import draw_plans
+from circuitgraph.draw.plans.picture import plan_notes
+from circuitgraph.draw.plans.steps import find_cell
 from circuitgraph.draw.report.results import Result
 from circuitgraph.draw.report.tables import table_html
-from circuitgraph.draw.steps import find_cell
 from circuitgraph.plan import Plan
 
 __all__ = [
@@ -148,9 +149,10 @@ def plan_section(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | N
     )
     said = "".join(f"<p>{escape(note)}.</p>" for note in notes)
     tables = "".join(f"<pre>{escape(str(plan))}</pre>" for plan in every)
+    picture = _picture(draw_plans(plans, cell=cell, title=""))
     body = (
         "<p>Each board is one run: layers from below to above, heads to the right, the MLP beside "
-        f"them. Point at a cell to read what happens to it.</p>{said}{plan_figures(plans, cell)}"
+        f"them. Point at a cell to read what happens to it.</p>{said}{picture}"
         f"<details><summary>The plan as a table, with its cost</summary>{tables}</details>"
     )
     return Section.of("plan", "What is run", body)
@@ -205,6 +207,10 @@ def reproduce_section(
     if versions:
         body += f"<h3>Versions</h3>{_facts(versions)}"
     return Section.of("reproduce", "Make it again", body)
+
+
+def _picture(picture: Picture) -> str:
+    return f'<div class="picture scroll" tabindex="0">{picture.svg}</div>'
 
 
 def _shared(abouts: Sequence[Mapping[str, object]]) -> dict[str, object]:

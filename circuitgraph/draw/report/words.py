@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from circuitgraph.circuit.weights import signed
-from circuitgraph.draw.phrases import listed
+from circuitgraph.draw.plans.phrases import listed
 from circuitgraph.effects import Effects
 from circuitgraph.effects.display import estimated
 from circuitgraph.errors import RequestError

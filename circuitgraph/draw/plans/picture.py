@@ -1,35 +1,27 @@
 """Plans as pictures: a grid of heads and MLPs per run, coloured by what happens to each node."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from itertools import zip_longest
 
-from circuitgraph.draw.boards import (
-    Measures,
-    board_canvas,
-    legend_canvas,
-    recording_canvas,
-)
-from circuitgraph.draw.drawing import Drawing
-from circuitgraph.draw.looks import LOOKS, Look
-from circuitgraph.draw.phrases import listed, some
-from circuitgraph.draw.rendering import draw_dot
-from circuitgraph.draw.steps import (
+from circuitgraph.draw.chart import Chart, Spec, heading, with_notes
+from circuitgraph.draw.plans.boards import board_spec, recording_spec
+from circuitgraph.draw.plans.looks import LOOKS, Look
+from circuitgraph.draw.plans.phrases import listed, some
+from circuitgraph.draw.plans.steps import (
     Board,
     boards_of,
     differing,
     find_cell,
     with_differences,
 )
-from circuitgraph.draw.tiles import Canvas, headline, stacked, tiles_dot, wrapped
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import Node
 from circuitgraph.plan import Cell, Plan
 
-__all__ = ["compared_boards", "draw_plan", "draw_plans", "look_words", "plan_notes", "plan_title"]
+__all__ = ["draw_plan", "draw_plans", "plan_html", "plan_notes"]
 
-_BETWEEN = 22.0
-_ASIDE = 74.0
-_WIDEST = 820.0
+_WIDEST = 1100.0
 KEPT = "thick border: recorded, or read by the metric"
 DIFFERENT = "dashed frame: differs between the plans"
 
@@ -40,7 +32,7 @@ def draw_plan(
     cell: int | str | None = None,
     title: str | None = None,
     legend: bool = True,
-) -> Drawing:
+) -> Chart:
     """Return a picture of a plan: what happens to every node, run by run.
 
     Every run is a grid, layers from below to above, heads to the right, the MLP beside them; the
@@ -62,12 +54,12 @@ def draw_plan(
         >>> from circuitgraph.graph import ModelGraph, ModelShape
         >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
         >>> draw_plan(compile(graph, "5.5 -> 8.6.v => logits"))
-        Drawing: 5.5 -> 8.6.v => logits, variant mlps: 1 send: 5.5 speaks as in the corrupt run; ...
+        Chart: 5.5 -> 8.6.v => logits, variant mlps: 1 send: 5.5 speaks as in the corrupt run; ...
     """
     chosen = find_cell(plan, cell)
     boards = boards_of(plan, chosen)
     heading = plan_title(plan) if title is None else title
-    return _drawing([(plan, "", boards)], heading, plan_notes(plan, chosen), legend)
+    return _chart([(plan, "", boards)], heading, plan_notes(plan, chosen), legend)
 
 
 def draw_plans(
@@ -76,7 +68,7 @@ def draw_plans(
     cell: int | str | None = None,
     title: str | None = None,
     legend: bool = True,
-) -> Drawing:
+) -> Chart:
     """Return a picture of several plans, one row each, with frames around what differs.
 
     Args:
@@ -95,12 +87,12 @@ def draw_plans(
         >>> graph = ModelGraph(ModelShape(n_layers=12, n_heads=12))
         >>> both = [compile(graph, "5.5 -> 8.6.v => logits", v) for v in ("mlps", "single-pass")]
         >>> draw_plans(both)
-        Drawing: 5.5 -> 8.6.v => logits: mlps and single-pass differ in 1 send at MLPs 5–7
+        Chart: 5.5 -> 8.6.v => logits: mlps and single-pass differ in 1 send at MLPs 5–7
     """
     rows, said = compared_boards(plans, cell)
     requests = dict.fromkeys(str(plan.request) for plan, _, _ in rows)
     heading = "; ".join(requests) if title is None else title
-    return _drawing(rows, heading, said, legend)
+    return _chart(rows, heading, said, legend)
 
 
 def compared_boards(
@@ -177,87 +169,70 @@ def plan_notes(plan: Plan, cell: Cell) -> list[str]:
     return notes
 
 
-def look_words(plans: Sequence[Plan], boards: Sequence[Board]) -> list[tuple[Look, str]]:
+def _looks(plans: Sequence[Plan], boards: Sequence[Board]) -> dict[Look, str]:
     """Return the looks that some boards have, each with what the legend says of it."""
     plan = plans[0]
-    spots = [spot for board in boards for spot in board.spots.values()]
-    there = {spot.look for spot in spots if not (spot.look == "idle" and spot.kept)}
+    there = {spot.look for board in boards for spot in board.spots.values()}
     source = "corrupt" if plan.source == "given" else plan.source
     words = {look: paint.words.format(source) for look, paint in LOOKS.items()}
     if plan.source in ("zero", "given"):
         words["corrupt"] = f"sender: set to {'zero' if plan.source == 'zero' else 'what was given'}"
     if any(other.source != plan.source for other in plans):
         words["corrupt"] = "sender: set to what is patched in"
-    return [(look, words[look]) for look in LOOKS if look in there]
+    return {look: f"{LOOKS[look].mark} {words[look]}".strip() for look in LOOKS if look in there}
 
 
 # -- the picture -----------------------------------------------------------------------------------
 
 
-def _drawing(
+def _chart(
     rows: Sequence[tuple[Plan, str, tuple[Board, ...]]],
-    heading: str,
-    notes: Sequence[str],
+    title: str,
+    said: Sequence[str],
     legend: bool,
-) -> Drawing:
-    plan = rows[0][0]
-    measures = Measures.of(plan.graph.shape)
-    bodies, shown = [], ""
-    for row_plan, name, boards in rows:
-        bodies.append(_row(row_plan, name, boards, measures, first=row_plan.source != shown))
-        shown = row_plan.source
-    width = max(body.width for body in bodies)
-    parts, top = [], 0.0
-    if heading:
-        parts.append(headline(heading, width))
-        top = parts[-1].height + 3.0
-    for said in notes:
-        parts.append(wrapped(said, width, 0.0, top, 9.0, faint=True))
-        top = parts[-1].height + 1.0
-    top += 9.0 if parts else 0.0
-    for body in bodies:
-        parts.append(body.moved(0.0, top))
-        top = parts[-1].height + 20.0
-    if legend:
-        every = [board for _, _, row in rows for board in row]
-        spots = [spot for board in every for spot in board.spots.values()]
-        key = legend_canvas(
-            look_words([row_plan for row_plan, _, _ in rows], every),
-            width,
-            kept=KEPT if any(spot.kept for spot in spots) else "",
-            differs=DIFFERENT if any(spot.differs for spot in spots) else "",
-        )
-        parts.append(key.moved(0.0, top))
-    first = next((board for board in rows[0][2] if not board.recording), rows[0][2][-1])
-    said = "; ".join(notes) if len(rows) > 1 else f"{first.title}: {first.words}"
-    caption = ": ".join(filter(None, (heading, said)))
-    return draw_dot(tiles_dot(stacked(parts)), caption)
-
-
-def _row(plan: Plan, name: str, boards: Sequence[Board], measures: Measures, first: bool) -> Canvas:
-    """Return the boards of one plan, in as many lines as fit a page."""
-    runs = [board for board in boards if not board.recording]
-    parts, top = [], 0.0
-    if name:
-        parts += [headline(name, _ASIDE, 11.0)]
-        parts += [
-            wrapped(variant_words(plan), _ASIDE, 0.0, parts[-1].height + 3.0, 7.5, faint=True)
+) -> Chart:
+    """Return one row of boards per plan, with its recordings at the left."""
+    every = [board for _, _, boards in rows for board in boards]
+    looks = _looks([plan for plan, _, _ in rows], every)
+    parts: list[Spec] = []
+    width = _WIDEST / 2
+    for plan, name, boards in rows:
+        runs = [
+            board_spec(plan.graph, board, looks, legend) for board in boards if not board.recording
         ]
-        top = parts[-1].height + 14.0
-    if first:
-        recordings = [board for board in boards if board.recording]
-        parts.append(recording_canvas(plan.graph, recordings, measures, words=True).moved(0.0, top))
-    left = _ASIDE + 12.0
-    fits = max(1, int((_WIDEST - left + _BETWEEN) // (measures.width + _BETWEEN)))
-    top = 0.0
-    for start in range(0, len(runs), fits):
-        bottom = top
-        for at, board in enumerate(runs[start : start + fits]):
-            drawn = board_canvas(plan.graph, board, measures, words=True)
-            parts.append(drawn.moved(left + at * (measures.width + _BETWEEN), top))
-            bottom = max(bottom, parts[-1].height)
-        top = bottom + 16.0
-    return stacked(parts)
+        small = [
+            recording_spec(plan.graph, board, looks, legend) for board in boards if board.recording
+        ]
+        row: Spec = {"concat": runs, "columns": max(1, int(_WIDEST // (runs[0]["width"] + 30)))}
+        row["spacing"] = 34
+        row = {"hconcat": [{"vconcat": small, "spacing": 30}, row], "spacing": 26}
+        if name:
+            words = {"subtitle": variant_words(plan), "subtitleFontSize": 11}
+            row["title"] = {"text": name, "anchor": "start", "fontSize": 15, "offset": 14} | words
+        parts.append(row)
+        width = max(width, sum(spec["width"] + 34 for spec in runs))
+    spots = [spot for board in every for spot in board.spots.values()]
+    notes = [KEPT] * any(spot.kept for spot in spots)
+    notes += [DIFFERENT] * any(spot.differs for spot in spots)
+    spec: Spec = {"vconcat": parts, "spacing": 36}
+    spec = with_notes(spec, heading(title, said, width), notes * legend)
+    first = next((board for board in rows[0][2] if not board.recording), rows[0][2][-1])
+    last = "; ".join(said) if len(rows) > 1 else f"{first.title}: {first.words}"
+    return Chart(spec, ": ".join(filter(None, (title, last))))
+
+
+def plan_html(plan: Plan, cell: int | str | None = None) -> str:
+    """Return a plan for a notebook: its boards, and the table below.
+
+    Args:
+        plan: What to show.
+        cell: Which cell of a sweep; the first by default.
+    """
+    table = f"<pre>{escape(str(plan))}</pre>"
+    if not plan.cells:
+        return table
+    picture = draw_plan(plan, cell=cell)._repr_html_()
+    return f"{picture}<details><summary>as a table</summary>{table}</details>"
 
 
 def variant_words(plan: Plan) -> str:

@@ -1,27 +1,27 @@
 """Schedules as pictures: what is really run, layer by layer, live or replayed, in how many rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
-from circuitgraph.draw.boards import legend_canvas
-from circuitgraph.draw.drawing import Drawing
-from circuitgraph.draw.looks import LOOKS, Look
-from circuitgraph.draw.phrases import listed, span
-from circuitgraph.draw.rendering import draw_dot
-from circuitgraph.draw.tiles import Canvas, Rect, Text, headline, stacked, tiles_dot, wrapped
+from circuitgraph.draw.chart import Chart, Spec, heading, with_notes
+from circuitgraph.draw.plans.boards import Label, Tile, tiles_spec
+from circuitgraph.draw.plans.looks import LOOKS, Look
+from circuitgraph.draw.plans.phrases import listed, span
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import MLP, Head
 from circuitgraph.schedule import Job, Schedule, Stage
 from circuitgraph.schedule.table import where_text
 
-__all__ = ["Lane", "draw_schedule", "schedule_key", "schedule_notes", "stage_canvas", "stage_words"]
+__all__ = ["Lane", "draw_schedule", "schedule_html", "stage_words"]
 
-_TRACK = 92.0
-_LEFT = 17.0
-_GAP = 6.0
+_TRACK, _LEFT, _GAP = 122.0, 24.0, 8.0
 _WIDTH = _LEFT + 2 * _TRACK + _GAP
-_BETWEEN = 24.0
-_WIDEST = 720.0
+_LOOKS: dict[Look, str] = {
+    "live": LOOKS["live"].words,
+    "replayed": f"= {LOOKS['replayed'].words}",
+    "idle": "· left out: not changed yet, or not needed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Lane:
         return "live" if self.live else "replayed" if self.replayed else "idle"
 
 
-def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool = True) -> Drawing:
+def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool = True) -> Chart:
     """Return a picture of what is really run: a panel per stage, a row per layer.
 
     Attention and MLPs that run live are bars as long as the share of rows that need them, with
@@ -56,45 +56,29 @@ def draw_schedule(schedule: Schedule, *, title: str | None = None, legend: bool 
         >>> from circuitgraph.graph import ModelGraph, ModelShape
         >>> from circuitgraph.schedule import schedule
         >>> draw_schedule(schedule(compile(ModelGraph(ModelShape(12, 12)), "head -> logits")))
-        Drawing: head -> logits, variant mlps: 39.0 forward passes' worth of live modules, ...
+        Chart: head -> logits, variant mlps: 39.0 forward passes' worth of live modules, ...
     """
     if not schedule.stages:
         raise PlanError(f"nothing to draw: the schedule of {schedule.plan.request} has no stages")
     plan = schedule.plan
-    heading = f"{plan.title}, variant {plan.variant}" if title is None else title
-    panels = [stage_canvas(schedule, at, words=True) for at in range(len(schedule.stages))]
-    fits = max(1, int((_WIDEST + _BETWEEN) // (_WIDTH + _BETWEEN)))
-    width = min(len(panels), fits) * (_WIDTH + _BETWEEN) - _BETWEEN
-    parts, top = [], 0.0
-    if heading:
-        parts.append(headline(heading, width))
-        top = parts[-1].height + 3.0
-    said = schedule_notes(schedule)
-    parts.append(wrapped(said, width, 0.0, top, 9.0, faint=True))
-    top = parts[-1].height + 10.0
-    for start in range(0, len(panels), fits):
-        bottom = top
-        for at, panel in enumerate(panels[start : start + fits]):
-            parts.append(panel.moved(at * (_WIDTH + _BETWEEN), top))
-            bottom = max(bottom, parts[-1].height)
-        top = bottom + 16.0
-    if legend:
-        there = {rect.look for panel in panels for rect in panel.rects}
-        parts.append(legend_canvas(schedule_key(there), max(width, 420.0)).moved(0.0, top))
-    return draw_dot(tiles_dot(stacked(parts)), ": ".join(filter(None, (heading, said))))
+    head = f"{plan.title}, variant {plan.variant}" if title is None else title
+    panels = [_stage_spec(schedule, at, legend) for at in range(len(schedule.stages))]
+    said = _notes(schedule)
+    spec: Spec = {"concat": panels, "columns": 3, "spacing": 34}
+    spec = with_notes(spec, heading(head, [said], min(3, len(panels)) * (_WIDTH + 34)), ())
+    return Chart(spec, ": ".join(filter(None, (head, said))))
 
 
-def schedule_key(there: Collection[Look]) -> list[tuple[Look, str]]:
-    """Return the looks that a schedule's picture has, each with what the legend says of it."""
-    words: dict[Look, str] = {
-        "live": LOOKS["live"].words,
-        "replayed": LOOKS["replayed"].words,
-        "idle": "left out: not changed yet, or not needed",
-    }
-    return [(look, said) for look, said in words.items() if look in there]
+def schedule_html(schedule: Schedule) -> str:
+    """Return a schedule for a notebook: its stages, and the table below."""
+    table = f"<pre>{escape(str(schedule))}</pre>"
+    if not schedule.stages:
+        return table
+    picture = draw_schedule(schedule)._repr_html_()
+    return f"{picture}<details><summary>as a table</summary>{table}</details>"
 
 
-def schedule_notes(schedule: Schedule) -> str:
+def _notes(schedule: Schedule) -> str:
     """Return what the schedule costs beside the plan it answers."""
     plan = schedule.plan
     cells = len(plan.cells)
@@ -105,43 +89,28 @@ def schedule_notes(schedule: Schedule) -> str:
     )
 
 
-def stage_canvas(schedule: Schedule, number: int, *, words: bool) -> Canvas:
-    """Return one stage as a panel.
-
-    Args:
-        schedule: What it belongs to.
-        number: Which stage.
-        words: Whether title and caption are part of it.
-    """
+def _stage_spec(schedule: Schedule, number: int, legend: bool) -> Spec:
+    """Return one stage as a panel."""
     stage, shape = schedule.stages[number], schedule.plan.graph.shape
     total = len(stage.jobs)
-    rows = f"{total} row{'s' * (total != 1)}"
-    top = 17.0 if words else 0.0
-    texts = (
-        [Text(_LEFT, 6.0, f"{number + 1} {stage.name}: {rows}", 11.0, bold=True)] if words else []
-    )
-    row = max(5.0, min(14.0, 390.0 / shape.n_layers))
-    for at, name in enumerate(("attention", "MLP")):
-        middle = _LEFT + at * (_TRACK + _GAP) + _TRACK / 2
-        texts.append(Text(middle, top + 4.0, name, 6.5, faint=True, anchor="middle"))
-    top += 10.0
-    rects: list[Rect] = []
-    every = 1 if row >= 7 else 2 if row >= 5 else 5
+    title = f"{number + 1} {stage.name}: {total} row{'s' * (total != 1)}"
+    row = max(6.5, min(18.0, 510.0 / shape.n_layers))
+    labels: list[Label] = [
+        (_LEFT + at * (_TRACK + _GAP) + _TRACK / 2, 5.0, name, "center")
+        for at, name in enumerate(("attention", "MLP"))
+    ]
+    tiles: list[Tile] = []
+    every = 1 if row >= 9 else 2 if row >= 6.5 else 5
     for layer in range(shape.n_layers):
-        y = top + (shape.n_layers - 1 - layer) * (row + 1.0)
+        y = 14.0 + (shape.n_layers - 1 - layer) * (row + 1.3)
         if layer % every == 0:
-            texts.append(Text(_LEFT - 3, y + row / 2, str(layer), 6.5, faint=True, anchor="end"))
+            labels.append((_LEFT - 5, y + row / 2, str(layer), "right"))
         for at, lane in enumerate(_lanes(schedule, stage, layer)):
             if lane is not None:
                 kind = f"{number + 1} {stage.name}: {('attention', 'MLP')[at]} of layer {layer}"
-                x = _LEFT + at * (_TRACK + _GAP)
-                rects += _track(lane, total, (x, y, row), kind)
-    bottom = top + shape.n_layers * (row + 1.0)
-    panel = Canvas(tuple(rects), tuple(texts), _WIDTH, bottom)
-    if not words:
-        return panel
-    said = stage_words(schedule, number)
-    return stacked([panel, wrapped(said, _WIDTH - _LEFT, _LEFT, bottom + 4.0, 8.0)])
+                tiles.append(_track(lane, total, (_LEFT + at * (_TRACK + _GAP), y, row), kind))
+    size = (_WIDTH, 14.0 + shape.n_layers * (row + 1.3))
+    return tiles_spec(title, tiles, labels, stage_words(schedule, number), size, _LOOKS, legend)
 
 
 def stage_words(schedule: Schedule, number: int) -> str:
@@ -201,14 +170,14 @@ def _inside(schedule: Schedule, job: Job, node: Head | MLP) -> bool:
     return reads >= job.first and graph.writes_at(node) <= job.last
 
 
-def _track(lane: Lane, total: int, place: tuple[float, float, float], kind: str) -> list[Rect]:
-    """Return the bar of the live rows, and behind it what happens to the others."""
+def _track(lane: Lane, total: int, place: tuple[float, float, float], kind: str) -> Tile:
+    """Return the bar of the rows that run a module live, or what happens to it."""
     x, y, row = place
-    size = max(4.0, min(7.5, row - 2))
+    size = max(5.0, min(10.0, row - 3))
     if not lane.live:
         said = "replayed from the recording" if lane.replayed else "left out"
         mark = LOOKS[lane.look].mark
-        return [Rect(x, y, _TRACK, row, lane.look, mark, f"{kind}: {said}", size=size)]
+        return Tile(x, y, _TRACK, row, lane.look, mark, f"{kind}: {said}", size=size)
     said = f"{kind}: live in {lane.live} of {total} row{'s' * (total != 1)}"
-    width = max(12.0, _TRACK * lane.live / total)
-    return [Rect(x, y, width, row, "live", str(lane.live), said, size=size)]
+    width = max(16.0, _TRACK * lane.live / total)
+    return Tile(x, y, width, row, "live", str(lane.live), said, size=size)

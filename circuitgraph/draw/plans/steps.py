@@ -7,8 +7,8 @@ module.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from circuitgraph.draw.looks import LOOKS, Look
-from circuitgraph.draw.phrases import recording_words, run_words, source_words
+from circuitgraph.draw.plans.looks import LOOKS, Look
+from circuitgraph.draw.plans.phrases import recording_words, run_words, source_words
 from circuitgraph.errors import PlanError
 from circuitgraph.nodes import Head, Logits, Node, Port
 from circuitgraph.plan import Cell, FromRun, FromSource, Plan, Run

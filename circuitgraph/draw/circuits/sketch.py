@@ -23,7 +23,7 @@ class Box:
     """A node, or a group of nodes drawn as one.
 
     Args:
-        name: Its name in the DOT text: the node's own, or ``group 1: NAME``.
+        name: Its name in the DOT text: the node's own, or ``group 1``.
         kind: What it is drawn as.
         rows: Text, row by row; a group's heads are cells of a row.
         rank: Its place along the residual stream; boxes of one rank share a row of the picture.
@@ -125,7 +125,7 @@ def sketch_groups(circuit: Circuit, edges: Sequence[Edge]) -> Sketch:
     """Return a sketch with one box per group; nodes outside groups keep their own."""
     nodes = sorted({edge.sender for edge in edges} | {edge.receiver.node for edge in edges})
     group_of = {node: name for name, nodes in circuit.groups.items() for node in nodes}
-    names = {group: _box_name(number, group) for number, group in enumerate(circuit.groups, 1)}
+    names = {group: f"group {number}" for number, group in enumerate(circuit.groups, 1)}
     box_of = {
         node: names[group_of[node]] if node in group_of and not _is_end(node) else str(node)
         for node in nodes
@@ -144,14 +144,6 @@ def sketch_groups(circuit: Circuit, edges: Sequence[Edge]) -> Sketch:
     lines = tuple(_bundle(circuit, ends, bundled, said) for ends, bundled in bundles.items())
     groups = tuple(group for group in circuit.groups if names[group] in inside)
     return Sketch(boxes, lines, groups, Embed() in nodes, Logits() in nodes)
-
-
-def _box_name(number: int, group: str) -> str:
-    """Return a group's name in the DOT text, where names cannot hold every character."""
-    clean = "".join(
-        letter if letter.isprintable() and letter not in '\\"' else " " for letter in group
-    )
-    return f"group {number}: {clean}"
 
 
 def _is_end(node: Node) -> bool:
