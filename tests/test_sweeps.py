@@ -16,6 +16,7 @@ import torch
 
 import circuitgraph as cg
 from circuitgraph.errors import CircuitGraphError, NodeError, SweepError
+from circuitgraph.files.writing import TEMPORARY
 from circuitgraph.sweeps import estimate_sweep, sweep_status
 from circuitgraph.sweeps.executor import Cut, Sizes
 from circuitgraph.sweeps.identity import digest_of
@@ -249,8 +250,19 @@ class TestFiles:
         there = list((tmp_path / "full").rglob("*.json"))
         assert all(json.loads(path.read_text()) for path in there)
         assert not list((tmp_path / "full").rglob("*.tmp"))
+        for place in (tmp_path / "full", tmp_path / "full" / "parts"):
+            (place / TEMPORARY.format("0123")).write_text("what a killed process leaves")
         joined = cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "full")
         np.testing.assert_array_equal(patched(joined), patched(whole))
+        assert not list((tmp_path / "full").rglob("*.tmp"))
+
+    def test_where_nothing_can_be_locked(self, tmp_path: Path, monkeypatch: Any) -> None:
+        def lock(*_: Any) -> None:
+            raise OSError(37, "No locks available")
+
+        monkeypatch.setattr("circuitgraph.sweeps.lock.fcntl.lockf", lock)
+        with pytest.raises(SweepError, match=r"knows no locks \(No locks available\)"):
+            cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path)
 
 
 class TestNames:
@@ -325,3 +337,8 @@ def test_an_estimate_says_what_it_costs() -> None:
     assert str(cost).startswith(f"{cost.n_cells} cells in {len(cost.cut.parts)} parts")
     with pytest.raises(NodeError):
         estimate_sweep(recipe, "9.9 -> logits")
+    only = np.zeros((3, 3), dtype=bool)
+    only[1, :2] = True
+    metrics = {"a": cg.LogProb([1, 2, 3]), "b": cg.Rank([1, 2, 3])}
+    few = estimate_sweep(recipe, "head -> logits", only=only, metrics=metrics)
+    assert (few.n_cells, len(few.cut.parts)) == (2, 1)

@@ -8,7 +8,7 @@ nothing of what the files are about.
 from circuitgraph.files.folders import MANIFEST, ResultsFolder
 from circuitgraph.files.reading import parse_json, read_bytes, read_json, read_text
 from circuitgraph.files.schema import Strict, check_sum, check_with, checksum
-from circuitgraph.files.writing import write_file
+from circuitgraph.files.writing import remove_unfinished, write_file
 
 __all__ = [
     "MANIFEST",
@@ -21,5 +21,6 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_text",
+    "remove_unfinished",
     "write_file",
 ]

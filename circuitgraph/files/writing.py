@@ -13,7 +13,7 @@ from pathlib import Path
 
 from circuitgraph.errors import CircuitGraphError
 
-__all__ = ["write_file"]
+__all__ = ["remove_unfinished", "write_file"]
 
 TEMPORARY = ".circuitgraph-{}.tmp"
 """The name of a temporary file, around its random digits."""
@@ -58,6 +58,13 @@ def write_file(path: str | Path, content: str | bytes, error: type[CircuitGraphE
         reason = getattr(problem, "strerror", None) or str(problem)
         raise error(f"cannot write {str(given)!r}: {reason}") from problem
     return given
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder nobody else writes to now."""
+    for path in folder.glob(TEMPORARY.format("*")):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _allowed(given: Path, target: Path, error: type[CircuitGraphError]) -> os.stat_result | None:

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from circuitgraph.errors import SweepError
@@ -27,7 +27,7 @@ def only_driver(folder: Path) -> Iterator[None]:
     The system takes the lock away when the process ends, killed or not.
 
     Raises:
-        SweepError: Another driver works on it, and which.
+        SweepError: Another driver works on it, and which; or it cannot be written to or locked.
     """
     place = folder.resolve()
     with _HELD_LOCK:
@@ -35,17 +35,13 @@ def only_driver(folder: Path) -> Iterator[None]:
             raise _busy(folder, "another sweep of this process")
         _HELD.add(place)
     try:
-        descriptor = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _open(place / LOCK)
         try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                who = os.read(descriptor, 1000).decode(errors="replace").strip()
-                raise _busy(folder, who or "another process") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _myself().encode(), 0)
+            _lock(descriptor, folder)
+            with suppress(OSError):  # who works here is good to know; a full disk shows later
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, _myself().encode(), 0)
             yield
-            os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
     finally:
@@ -68,6 +64,28 @@ def holder(folder: Path) -> str:
     finally:
         os.close(descriptor)
     return ""
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise SweepError(
+            f"cannot write to the folder {str(path.parent)!r}: {error.strerror}"
+        ) from error
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        who = os.read(descriptor, 1000).decode(errors="replace").strip()
+        raise _busy(folder, who or "another process") from None
+    except OSError as error:
+        raise SweepError(
+            f"the file system of {str(folder)!r} knows no locks ({error.strerror}), so a second "
+            "sweep could not be kept away: name a folder on another one"
+        ) from error
 
 
 def _myself() -> str:

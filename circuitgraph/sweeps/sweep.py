@@ -10,6 +10,7 @@ from circuitgraph.arguments import whole
 from circuitgraph.effects import Effects
 from circuitgraph.engines.choice import EngineGiven, choose_engine
 from circuitgraph.errors import Problems, RequestError, SweepError
+from circuitgraph.files import remove_unfinished
 from circuitgraph.plan import Source
 from circuitgraph.request import Mode, Variant, as_request
 from circuitgraph.sweeps.cluster import Cluster, Recipe
@@ -17,7 +18,7 @@ from circuitgraph.sweeps.executor import Advance, Answering, Cut, Executor, InPr
 from circuitgraph.sweeps.lock import holder, only_driver
 from circuitgraph.sweeps.manifest import Manifest
 from circuitgraph.sweeps.question import Question
-from circuitgraph.sweeps.store import ABOUT, Sweep, begin, open_sweep
+from circuitgraph.sweeps.store import ABOUT, PARTS, Sweep, begin, open_sweep
 
 __all__ = ["Estimate", "Status", "estimate_sweep", "load_sweep", "sweep", "sweep_status"]
 
@@ -49,8 +50,8 @@ def sweep(
 
     Each part is written when it is finished, whole or not at all, so a killed sweep loses what was
     in flight: at most one part for each worker. Joined, the parts are what one process measures;
-    the same parts give the same bits on a CPU, however many workers there are and however often
-    they died.
+    the same parts give the same bits on a CPU with one thread, however many workers there are and
+    however often they died.
 
     Args:
         recipe: Makes the experiment, once in each worker: a function without arguments. Ray sends
@@ -101,6 +102,8 @@ def sweep(
         raise SweepError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
     with ExitStack() as stack:
         stack.enter_context(only_driver(folder))
+        for place in (folder, folder / PARTS):
+            remove_unfinished(place)
         before = open_sweep(folder) if (folder / ABOUT).exists() else None
         asked, executor = _workers(stack, recipe, question, workers, ray, gpus)
         described = asked.describe()
@@ -154,7 +157,8 @@ class Status:
         who = f"{self.holder} works on it" if self.holder else "nobody works on it"
         left = f", about {_duration(self.left)} of one worker left" if self.left else ""
         return (
-            f"{self.done} of {self.parts} parts of {self.manifest.request!r} are finished{left}; "
+            f"{self.done} of {_many(self.parts, 'part')} of {self.manifest.request!r} are finished"
+            f"{left}; "
             f"{who}"
         )
 
@@ -192,7 +196,7 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"{self.n_cells:,} cells in {len(self.cut.parts):,} parts: "
+            f"{_many(self.n_cells, 'cell')} in {_many(len(self.cut.parts), 'part')}: "
             f"{self.cut.passes:,.0f} forward passes, {_duration(self.cut.seconds)} on one worker "
             f"({self.cut.seconds / 3600:.3g} h over the number of GPUs), "
             f"{self.n_bytes / 1e6:,.1f} MB on disk"
@@ -207,6 +211,10 @@ def estimate_sweep(
     engine: EngineGiven = "fast",
     *,
     source: Source = "corrupt",
+    values: Mapping[Any, Any] | None = None,
+    dataset: Any = None,
+    metrics: Mapping[str, Any] | None = None,
+    only: Any = None,
     seconds: float = 20.0,
     cells: int | None = None,
     workers: int = 1,
@@ -220,11 +228,15 @@ def estimate_sweep(
         mode: What patching several receivers means.
         engine: What answers.
         source: Where patched values come from.
+        values: For the source ``given``.
+        dataset: For the means.
+        metrics: What to measure in place of the experiment's own metric, by name.
+        only: Which cells of a sweep to run.
         seconds: About how long a part is to take.
         cells: How many cells a part has.
         workers: How many workers there will be.
     """
-    question = _question(request, variant, mode, engine, source, None, None, None, None)
+    question = _question(request, variant, mode, engine, source, values, dataset, metrics, only)
     _check(recipe, workers, None, seconds, cells)
     asked = recipe().answering(question)
     cut, frame = asked.cut(Sizes(seconds, 4 * workers, cells)), asked.describe().frame
@@ -309,6 +321,10 @@ def _check_same(folder: Path, before: Manifest, now: Manifest) -> None:
 
 def _unwatched(found: Sweep) -> AbstractContextManager[Advance]:  # noqa: ARG001
     return nullcontext(lambda _: None)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _duration(seconds: float) -> str:
