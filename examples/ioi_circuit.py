@@ -12,7 +12,7 @@ quicker, and finds less.
 import os
 
 import circuitgraph as cg
-from circuitgraph.draw.report import write_report
+from circuitgraph.report import write_report
 
 model = cg.load_model("smollm2-135m")
 

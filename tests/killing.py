@@ -18,10 +18,10 @@ import numpy as np
 
 from circuitgraph.circuit import Circuit
 from circuitgraph.draw import Drawing
-from circuitgraph.draw.report import Report
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.files import MANIFEST, ResultsFolder
 from circuitgraph.graph import ModelGraph, ModelShape
+from circuitgraph.report import Report
 
 PATIENCE = 0.03
 """Seconds that a child lives at most, about the time that two or three of these files take."""

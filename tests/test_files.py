@@ -14,12 +14,12 @@ import pytest
 
 from circuitgraph.circuit import Circuit
 from circuitgraph.draw import Drawing
-from circuitgraph.draw.report import Report
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import CircuitGraphError, EffectsError
 from circuitgraph.files import MANIFEST, ResultsFolder, parse_json, write_file
 from circuitgraph.files import folders as swapping
 from circuitgraph.graph import ModelShape
+from circuitgraph.report import Report
 
 ROOT = os.geteuid() == 0
 

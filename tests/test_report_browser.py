@@ -9,9 +9,8 @@ import time
 import pytest
 
 from circuitgraph import ModelGraph, compile
-from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.weights import signed
-from circuitgraph.draw.report import Report
+from circuitgraph.report import Report
 from tests.browser import chromium_path, open_browser
 from tests.reports import NASTY, SHAPE, circuit, comparison, effects
 
@@ -85,94 +84,45 @@ def test_even_a_script_that_got_in_would_not_run(tab, page, tmp_path):
     assert any("Content Security Policy" in problem for problem in tab.problems())
 
 
-class TestHeatmaps:
-    def test_pictures_are_drawn(self, tab, page):
-        tab.open(page)
-        cells = "document.querySelectorAll('#result-1 .heatmaps .cell').length"
-        assert tab.run(cells) == 3 * 12
-        assert tab.run("document.querySelectorAll('#result-2 .bar').length") == 4
-        assert tab.run("document.querySelectorAll('#result-3 .image').length") == 2
+TIP = "document.getElementById('tip').innerText"
+MARKS = "document.querySelectorAll('#result-1 .picture:first-child .says')"
 
-    def test_hover_shows_the_right_numbers(self, tab, page):
-        tab.open(page)
-        both = comparison()
-        tab.hover("#result-1 .heatmaps [data-cell='7']")
-        said = tab.run("document.getElementById('tip').innerText").splitlines()
-        assert said[0] == "2.1"
-        for line, name in zip(said[1:], both.names, strict=False):
-            found = both.effects[name].statistics().sel(layer=2, head=1)
-            low, high = (signed(float(found[end])) for end in ("ci_low", "ci_high"))
-            value = signed(float(found["effect"]), 3)
-            assert line == f"{name}: {value} [{low}, {high}], stands out"
-        difference = signed(float(both.difference()["effect"].sel(layer=2, head=1)), 3)
-        assert said[3].startswith(f"mlps − single-pass: {difference} [")
-        assert said[3].endswith(", differs")
 
-    def test_every_row_and_column_of_a_small_sweep_is_named(self, tab, tmp_path):
-        sweep = {"sender": ["2.0", "1.2"], "receiver": ["3.0.q@end", "3.1.q@end"]}
-        found = effects(request="[2.0, 1.2] -> [3.0, 3.1].q@end => logits", sweep=sweep)
-        small = Report(question="Which?", results=found).save(tmp_path / "small.html")
-        tab.open(small, width=WIDE)
-        texts = "[...document.querySelectorAll('svg.image text')].map((text) => text.textContent)"
-        assert {"2.0", "1.2", "3.0.q@end", "3.1.q@end"} <= set(tab.run(texts))
-        tab.open(small, width=NARROW)
-        assert {"2.0", "1.2", "3.0.q@end", "3.1.q@end"} <= set(tab.run(texts))
-
-    def test_it_goes_away_again(self, tab, page):
+class TestPictures:
+    def test_hover_says_the_number_and_marks_the_row(self, tab, page):
         tab.open(page)
-        tab.hover("#result-1 .heatmaps [data-cell='7']")
+        tab.run(f"[...{MARKS}].find(m => m.ariaLabel.startsWith('2.1:')).id = 'wanted'")
+        tab.hover("#wanted")
+        value = signed(float(comparison().effects["mlps"].normalized().sel(layer=2, head=1)))
+        assert tab.run(TIP).splitlines()[0] == "2.1"
+        assert tab.run(TIP).splitlines()[1].startswith(f"{value} of the logit difference [")
+        rows = "[...document.querySelectorAll('tr.linked')].map(row => row.dataset.name)"
+        assert tab.run(rows) == ["2.1"]
         tab.hover("h1")
         assert tab.run("document.getElementById('tip').hidden")
 
-    def test_a_cell_is_marked_everywhere(self, tab, page):
+    def test_arrow_keys_move_between_marks(self, tab, page):
         tab.open(page)
-        tab.hover("#result-1 .heatmaps [data-cell='7']")
-        linked = "[...document.querySelectorAll('#result-1 .linked')].map(e => e.tagName)"
-        assert sorted(tab.run(linked)) == ["TR", "path", "rect", "rect", "rect"]
-
-    def test_arrow_keys_move_between_cells(self, tab, page):
-        tab.open(page)
-        tab.run("document.querySelector('#result-1 .image .cell').focus()")
+        tab.run(f"{MARKS}[0].focus()")
         tab.press("ArrowDown", 40)
         tab.press("ArrowRight", 39)
-        assert tab.run("document.activeElement.dataset.cell") == "4"
-        assert tab.run("document.getElementById('tip').innerText").startswith("1.1\n")
-        assert (
-            tab.run(
-                "document.querySelector('#result-1 .image')"
-                ".querySelectorAll('[tabindex=\"0\"]').length"
-            )
-            == 1
+        assert tab.run("document.activeElement.ariaLabel").startswith("1.1:")
+        assert tab.run(TIP).startswith("1.1\n")
+        stops = (
+            "document.querySelector('#result-1 svg').querySelectorAll('[tabindex=\"0\"]').length"
         )
+        assert tab.run(stops) == 1
         tab.press("Escape", 27)
         assert tab.run("document.getElementById('tip').hidden")
 
-    def test_red_below_zero_blue_above_by_the_same_measure(self, tab, page):
+    def test_every_picture_is_there(self, tab, page):
         tab.open(page)
-        color = "getComputedStyle(document.querySelector(\"#result-1 .cell[data-cell='%d']\")).fill"
-        red, _, blue = rgb(tab.run(color % 7))
-        assert red > blue
-        red, _, blue = rgb(tab.run(color % 11))
-        assert blue > red
-
-
-def rgb(text):
-    """Numbers of a colour as the browser writes it, whichever of its two ways."""
-    return [float(part) for part in re.findall(r"[\d.]+", text.replace("srgb", ""))[:3]]
-
-
-class TestScatter:
-    def test_points_and_names(self, tab, page):
-        tab.open(page)
-        assert tab.run("document.querySelectorAll('.scatter .point').length") == 12
-        assert "2.1" in tab.run(
-            "[...document.querySelectorAll('.scatter .name')].map(e => e.textContent)"
-        )
-
-    def test_hover(self, tab, page):
-        tab.open(page)
-        tab.hover(".scatter [data-cell='7']")
-        assert tab.run("document.getElementById('tip').innerText").startswith("2.1\nmlps: −0.")
+        count = "[...document.querySelectorAll('section')].map(s => [s.id, s.querySelectorAll('svg').length])"
+        found = dict(tab.run(count))
+        assert found == {
+            "answer": 0, "circuit": 1, "result-1": 2, "result-2": 1, "result-3": 1,
+            "prompts": 0, "plan": 1, "reproduce": 0,
+        }  # fmt: skip
 
 
 class TestTables:
@@ -231,6 +181,7 @@ class TestTables:
     def test_it_can_be_kept_as_a_file(self, tab, page, tmp_path):
         tab.open(page)
         tab.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        tab.run("document.querySelector('#circuit details').open = true")
         tab.click("[data-keep=table-circuit]")
         path = tmp_path / "table-circuit.csv"
         until = time.monotonic() + 20
@@ -243,7 +194,7 @@ class TestTables:
 
 
 class TestCircuit:
-    EDGES = "document.querySelectorAll('#circuit .edge').length"
+    SEEN = "document.querySelectorAll('#circuit [data-line]:not(.off)').length"
 
     def slide(self, tab, value):
         tab.run(
@@ -251,90 +202,42 @@ class TestCircuit:
             "s.dispatchEvent(new Event('input', {bubbles: true})); })()"
         )
 
-    def test_the_slider_changes_the_number_of_edges(self, tab, page):
+    def test_the_slider_hides_the_weakest_lines_and_what_only_they_touch(self, tab, page):
         tab.open(page)
-        said = "document.getElementById('edges-said').value"
-        assert tab.run(self.EDGES) == 6
-        assert tab.run(said) == "6 of 10 edges: effect at least 0.08, either sign"
+        assert tab.run(self.SEEN) == 6
         self.slide(tab, 3)
-        assert tab.run(self.EDGES) == 3
-        assert tab.run(said) == "3 of 10 edges: effect at least 0.2, either sign"
-        self.slide(tab, 10)
-        assert tab.run(self.EDGES) == 10
-
-    def test_by_keyboard(self, tab, page):
-        tab.open(page)
+        assert tab.run(self.SEEN) == 3
+        said = "document.getElementById('edges-said').value"
+        assert tab.run(said) == "3 of 6: at least 0.2, either sign"
+        left = "[...document.querySelectorAll('#circuit .box:not(.off)')].map(b => b.ariaLabel)"
+        assert {words.split(" (")[0] for words in tab.run(left)} == {"2.1", "3.2", "3.0", "logits"}
         tab.run("document.getElementById('edges').focus()")
         tab.press("ArrowLeft", 37)
-        assert tab.run(self.EDGES) == 5
+        assert tab.run(self.SEEN) == 2
 
-    def test_hover_an_edge_for_its_effect_and_interval(self, tab, page):
+    def test_lines_say_their_weight_by_mouse_and_by_keyboard(self, tab, page):
         tab.open(page)
-        tab.run("document.querySelector('#circuit .edge').scrollIntoView()")
-        tab.run("document.querySelector(\"#circuit [data-edge='0']\").focus()")
-        said = tab.run("document.getElementById('tip').innerText").splitlines()
-        assert said == ["2.1 → logits", "effect −0.6 [−0.7, −0.5]", "helps"]
-        tab.press("ArrowRight", 39)
-        said = tab.run("document.getElementById('tip').innerText").splitlines()
-        assert said == ["3.2 → logits", "effect 0.3 [0.2, 0.4]", "works against"]
-
-    def test_the_mouse_reaches_edges(self, tab, page):
-        tab.open(page)
-        self.slide(tab, 1)
-        tab.hover("#circuit .edge .hit")
-        assert tab.run("document.getElementById('tip').innerText").startswith("2.1 → logits")
+        tab.run("document.querySelector('#circuit [data-line]').focus()")
+        assert "−" in tab.run(TIP)
+        line = "[...document.querySelectorAll('#circuit [data-line]')].find(l => l.ariaLabel.startsWith('2.1 →'))"
+        tab.run(f"{line}.querySelector('polygon').id = 'wanted'")
+        tab.hover("#wanted")
+        assert tab.run(TIP).splitlines() == ["2.1 → logits", "−0.6 [−0.7, −0.5] (the logits)"]
 
     def test_a_click_says_what_goes_in_and_out(self, tab, page):
         tab.open(page)
-        node = "[...document.querySelectorAll('#circuit .node')].find(n => n.textContent === '2.1')"
-        tab.run(f"{node}.id = 'wanted'")
+        box = "[...document.querySelectorAll('#circuit .box')].find(b => b.ariaLabel.startsWith('2.1'))"
+        tab.run(f"{box}.id = 'wanted'")
         tab.click("#wanted")
         said = tab.run("document.querySelector('#circuit .details').innerText")
         assert said.splitlines()[0] == "2.1 (movers)"
         assert "In: 2" in said
         assert "mlp0 → 2.1.v: −0.1 [−0.2, 0]" in said
         assert "Out: 1" in said
-        assert tab.run("document.querySelectorAll('#circuit .edge.chosen').length") == 3
-        assert tab.run("document.querySelector('#wanted').getAttribute('aria-pressed')") == "true"
+        assert tab.run("document.querySelectorAll('#circuit .line.chosen').length") == 3
+        assert tab.run("document.querySelector('#wanted').ariaPressed") == "true"
         tab.press("Escape", 27)
-        assert tab.run("document.querySelectorAll('#circuit .edge.chosen').length") == 0
-
-    def test_lines_go_around_the_boxes_of_others(self, tab, tmp_path):
-        """Behind another box, a line would seem to be two: one into the box, one out of it."""
-        edges = [f"{layer}.1 -> logits" for layer in range(4)] + ["0.1 -> 3.1.q", "embed -> 2.1.v"]
-        column = Circuit.from_edges(SHAPE, dict.fromkeys(edges, -0.2))
-        page = Report(question="Who?", circuit=column).save(tmp_path / "column.html")
-        for width in (NARROW, WIDE):
-            tab.open(page, width)
-            crossed = tab.run(
-                "(() => { const boxes = [...document.querySelectorAll('#circuit .node')]"
-                ".filter(n => !['embed', 'logits'].includes(n.textContent))"
-                ".map(n => n.querySelector('rect').getBBox());"
-                "return [...document.querySelectorAll('#circuit .edge .hit')].map(path => {"
-                "  const long = path.getTotalLength();"
-                "  return boxes.filter(box => Array.from({length: 301}, (_, at) => "
-                "path.getPointAtLength(long * at / 300)).some(p => p.x > box.x + 1 "
-                "&& p.x < box.x + box.width - 1 && p.y > box.y + 1 && p.y < box.y + box.height - 1)"
-                ").length; }); })()"
-            )
-            assert crossed == [0] * len(edges)
-
-    def test_nodes_keep_inside_and_apart(self, tab, page):
-        for width in (NARROW, WIDE):
-            tab.open(page, width)
-            self.slide(tab, 10)
-            boxes = tab.run(
-                "[...document.querySelectorAll('#circuit .node > rect:first-child')].map(r => {"
-                "const b = r.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]})"
-            )
-            assert len(boxes) == 10
-            for at, one in enumerate(boxes):
-                assert one[0] >= 0
-                assert one[2] <= width
-                for other in boxes[at + 1 :]:
-                    across = min(one[2], other[2]) - max(one[0], other[0])
-                    down = min(one[3], other[3]) - max(one[1], other[1])
-                    assert min(across, down) <= 0.5
+        assert tab.run("document.querySelectorAll('#circuit .line.chosen').length") == 0
 
 
 class TestEverywhere:
@@ -343,13 +246,12 @@ class TestEverywhere:
         tab.open(page, width)
         assert tab.run("document.documentElement.scrollWidth") <= width
 
-    def test_pictures_follow_the_width(self, tab, page):
-        tab.open(page, WIDE)
-        wide = tab.run("document.querySelector('#circuit svg').clientWidth")
-        tab.size(NARROW, 800)
-        tab.wait(f"document.querySelector('#circuit svg').clientWidth < {wide}")
-        assert tab.run("document.documentElement.scrollWidth") <= NARROW
-        assert tab.problems() == []
+    def test_a_wide_screen_is_used(self, tab, page):
+        tab.open(page, 1500)
+        sides = "['#answer', '#circuit'].map(id => document.querySelector(id).getBoundingClientRect().top)"
+        assert len(set(tab.run(sides))) == 1
+        edge = "document.querySelector('#circuit').getBoundingClientRect().right"
+        assert tab.run(edge) > 1400
 
     def test_dark_where_the_system_is_dark_or_the_reader_says_so(self, tab, page):
         paper = "getComputedStyle(document.body).backgroundColor"
@@ -370,7 +272,7 @@ class TestEverywhere:
         for dark in (False, True):
             tab.open(page, dark=dark)
             paper = luminance(tab.run("getComputedStyle(document.body).backgroundColor"))
-            for selector in ("h1", ".small", "nav a", ".heatmaps text", ".node text"):
+            for selector in ("h1", ".small", "nav a"):
                 paint = "fill" if "text" in selector else "color"
                 ink = luminance(
                     tab.run(f"getComputedStyle(document.querySelector('{selector}')).{paint}")
@@ -387,15 +289,6 @@ class TestEverywhere:
             ".map(e => e.outerHTML.slice(0, 80))"
         )
         assert tab.run(nameless) == []
-
-    def test_tab_reaches_each_picture_once(self, tab, page):
-        tab.open(page)
-        for picture in (".image", ".bars", ".plot"):
-            stops = (
-                f"document.querySelector('{picture}').querySelectorAll('[tabindex=\"0\"]').length"
-            )
-            assert tab.run(stops) == 1
-        assert tab.run("document.querySelectorAll('#circuit svg [tabindex=\"0\"]').length") == 2
 
     def test_it_prints(self, tab, page, tmp_path):
         tab.open(page, dark=True)
@@ -421,8 +314,13 @@ class TestEverywhere:
         root = tab.call("DOM.getDocument")["root"]["nodeId"]
         html = tab.call("DOM.getOuterHTML", nodeId=root)["outerHTML"]
         assert 'class="ready"' not in html
-        assert html.count("<tr data-cell") == 12 + 4 + 24
-        assert "JavaScript, which is switched off" in html
+        assert html.count("<tr data-name") == 12 + 4 + 24 + 10
+        assert html.count("<svg") == 6
+
+
+def rgb(text):
+    """Numbers of a colour as the browser writes it, whichever of its two ways."""
+    return [float(part) for part in re.findall(r"[\d.]+", text.replace("srgb", ""))[:3]]
 
 
 def luminance(color):

@@ -67,8 +67,8 @@ class Folder:
         write_file(self.add(name, what), f"{text}\n", EffectsError)
 
     def keep_report(self, **parts: Any) -> None:
-        """Write the report, one page with everything; see `circuitgraph.draw.report.Report`."""
-        from circuitgraph.draw.report import write_report
+        """Write the report, one page with everything; see `circuitgraph.report.Report`."""
+        from circuitgraph.report import write_report
 
         what = "all of it on one page: open this first"
         self.files.insert(0, ("report.html", what))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 __all__ = ["FONT", "text_width", "wrap_text"]
 
-FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
 
 _WIDTHS: Mapping[int, str] = {
     191: "'", 222: "ijl", 260: "|", 278: " !,./:;I[\\]ft·", 333: "()-`r", 334: "{}", 350: "•",

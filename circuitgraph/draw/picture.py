@@ -45,14 +45,19 @@ class Picture(ABC):
         """What the picture is made from: the suffix of its file, and its text."""
 
     @property
+    def inline(self) -> str:
+        """The picture as an element of a page: an image where an SVG would make the page slow."""
+        body = self.svg
+        if len(body) <= _MANY:
+            return body
+        png = b64encode(self.png()).decode()
+        said = xml_text(self.caption)
+        return f'<img alt="{said}" style="width:100%" src="data:image/png;base64,{png}">'
+
+    @property
     def html(self) -> str:
         """The picture as a page that runs no script, loads nothing and sends nothing."""
-        body = self.svg
-        if len(body) > _MANY:
-            png = b64encode(self.png()).decode()
-            said = xml_text(self.caption)
-            body = f'<img alt="{said}" style="width:100%" src="data:image/png;base64,{png}">'
-        return _PAGE.format(title=xml_text(self.caption), body=body)
+        return _PAGE.format(title=xml_text(self.caption), body=self.inline)
 
     def png(self, dpi: int = 200) -> bytes:
         """Return the picture as PNG, with so many dots per inch (a picture has 96 units in one)."""
@@ -105,4 +110,4 @@ class Picture(ABC):
         return f"{type(self).__name__}: {self.caption}"
 
     def _repr_html_(self) -> str:
-        return f'<div style="background:#fff;overflow:auto">{self.svg}</div>'
+        return f'<div style="background:#fff;overflow:auto">{self.inline}</div>'

@@ -10,7 +10,7 @@ import re
 from hashlib import sha256
 from html import escape, unescape
 
-from circuitgraph.draw.lettering import text_width
+from circuitgraph.draw.lettering import FONT, text_width
 
 __all__ = ["finished_svg", "plain_text", "xml_text"]
 
@@ -22,6 +22,7 @@ _MARK = re.compile(
 )
 _SPOKEN = re.compile(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"')
 _NAME = re.compile(r'(\bid="|url\(#|href="#)')
+_PLACE = re.compile(r'(?<= d=")[^"]*|(?<= transform=")[^"]*')
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
@@ -49,26 +50,33 @@ def finished_svg(text: str, words: str) -> str:
 
     Example:
         >>> finished_svg('<?xml?><svg width="9"><text font-size="10px">10</text></svg>', "a & b")
-        '<svg role="group" aria-label="a &amp; b" style="max-width:100%;height:auto" width="9"><text
+        '<svg role="group" aria-label="a &amp; b" font-family="Helvetica, ... width="9"><text
         font-size="10px" textLength="11.12" lengthAdjust="spacingAndGlyphs">10</text></svg>'
     """
     element = plain_text(text[text.index("<svg") :]).removeprefix("<svg").rstrip()
     if 'class="marks"' in element[:200]:  # Vega's: marks keep their words, all else is silent
         parts = re.split(f"({_MARK.pattern})", element)
         element = "".join(
-            _SPOKEN.sub("", part) if at % 4 == 0 else _titled(parts[at + 1], parts[at + 2])
+            _SPOKEN.sub(_silent, part) if at % 4 == 0 else _titled(parts[at + 1], parts[at + 2])
             for at, part in enumerate(parts)
             if at % 4 < 2
         )
+        element = _PLACE.sub(lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), element)
     element = element.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    element = re.sub(r' font-family="[^"]*"| opacity="1"', "", element)
     own = f"p{sha256(element.encode()).hexdigest()[:8]}-"
     element = _TEXT.sub(_fitted, _NAME.sub(rf"\g<1>{own}", element))
-    label = f'role="group" aria-label="{xml_text(words)}"'
+    label = f'role="group" aria-label="{xml_text(words)}" font-family="{FONT}"'
     return f'<svg {label} style="max-width:100%;height:auto"{element}'
 
 
+def _silent(found: re.Match[str]) -> str:
+    """Return what stays of an attribute for readers: what is hidden from them lets the mouse by."""
+    return ' pointer-events="none"' if found[0].startswith(" aria-hidden") else ""
+
+
 def _titled(words: str, rest: str) -> str:
-    return f'<path class="mark" role="img"{rest}><title>{words}</title></path>'
+    return f"<path{rest}><title>{words}</title></path>"
 
 
 def _fitted(found: re.Match[str]) -> str:
@@ -79,7 +87,9 @@ def _fitted(found: re.Match[str]) -> str:
 
     def length(words: str) -> str:
         width = text_width(unescape(words), points, bold)
-        return f' textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"' if width else ""
+        return (
+            f' textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"' if len(words) > 1 else ""
+        )
 
     if "<" not in inside:
         return f"<text{style}{length(inside)}>{inside}</text>"

@@ -273,7 +273,7 @@ class TestFiles:
         with open_browser() as browser:
             tab = browser.tab()
             tab.load(path)
-            assert tab.run("document.querySelectorAll('path.mark').length") == 6
+            assert tab.run("document.querySelectorAll('svg title').length") == 6
             assert tab.problems() == []
             assert tab.requests() == [path.resolve().as_uri()]
 

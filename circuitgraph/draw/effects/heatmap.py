@@ -15,7 +15,7 @@ from circuitgraph.effects.display import estimated
 from circuitgraph.errors import EffectsError
 from circuitgraph.request.brief import brief
 
-__all__ = ["MANY", "describe", "grid_chart", "heatmap", "metric_words", "notes"]
+__all__ = ["MANY", "describe", "heatmap", "metric_words", "notes", "panels_spec"]
 
 MANY = 4000
 """More cells than this, and statistics are made only when asked for: they would take seconds."""
@@ -74,31 +74,21 @@ def heatmap(
     found = _statistics(effects, statistics)
     grid = lay_out(effects, found, max_panels)
     head = str(brief(effects.attrs.get("request", "effects")) if title is None else title)
-    return grid_chart(
-        effects, grid, head, notes(grid, found, values), limit or grid.limit, values=values
-    )
+    line, unit = describe(effects), metric_words(effects)
+    spec, width = panels_spec(grid, unit, limit or grid.limit, values=values)
+    title = heading(head, [line], width)
+    return Chart(with_notes(spec, title, notes(grid, found, values)), f"{head}: {line}")
 
 
-def grid_chart(
-    effects: Effects,
-    grid: Grid,
-    head: str,
-    said: Sequence[str],
-    limit: float,
-    *,
-    values: bool = False,
-) -> Chart:
-    """Return all panels of a grid as a chart under one heading."""
-    unit, count = metric_words(effects), len(grid.panels)
+def panels_spec(grid: Grid, unit: str, limit: float, *, values: bool = False) -> tuple[Spec, float]:
+    """Return all panels of a grid as one chart without a heading, and about how wide it is."""
+    count = len(grid.panels)
     panels = [panel_spec(grid, panel, unit, count, limit, values=values) for panel in grid.panels]
     wide = panel_size(grid, count)[0] + 60
     columns = min(count, max(1, int(_WIDEST // wide)), max(3, math.ceil(math.sqrt(count))))
     columns = min(2, columns) if count == 4 else columns
     spec: Spec = {"concat": panels, "columns": columns, "spacing": 24}
-    spec["resolve"] = {"scale": {"fill": "shared"}}
-    line = describe(effects)
-    title = heading(head, [line], columns * wide)
-    return Chart(with_notes(spec, title, said), f"{head}: {line}")
+    return spec | {"resolve": {"scale": {"fill": "shared"}}}, columns * wide
 
 
 def metric_words(effects: Effects) -> str:

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from circuitgraph.draw.report.results import Result, View
+from circuitgraph.report.results import Result, View
 
 __all__ = ["MAX_ROWS", "column_header", "decimals", "fixed", "table_html", "table_shell"]
 
@@ -53,7 +53,7 @@ def table_html(result: Result, at: int) -> str:
             if view in detailed:
                 columns.append(_interval(low[cell], high[cell], digits))
                 columns.append(f"<td>{'yes' if stands[cell] else ''}</td>")
-        rows.append(f'<tr data-cell="{cell}">{"".join(columns)}</tr>')
+        rows.append(f'<tr data-name="{escape(names[cell])}">{"".join(columns)}</tr>')
     note = f"the strongest {MAX_ROWS} of {len(order):,} cells" if len(order) > MAX_ROWS else ""
     return table_shell(f"table-{at}", "All cells", note or f"{len(order)} cells", heads, rows)
 

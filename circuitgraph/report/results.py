@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from circuitgraph.draw.effects.panels import Grid, Panel, lay_out
-from circuitgraph.draw.report.words import effect_findings, heading, in_words
 from circuitgraph.effects import Comparison, Effects
+from circuitgraph.report.words import effect_findings, heading, in_words
 from circuitgraph.request.brief import brief
 
 __all__ = ["MAX_PANELS", "Result", "View", "read_results"]

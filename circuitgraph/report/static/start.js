@@ -47,24 +47,6 @@ function startCopy(button) {
   });
 }
 
-/** Draw what a box asks for, again whenever it gets another width. */
-function startPicture(box) {
-  if (box.dataset.draw === "circuit") {
-    startCircuit(box);
-    return;
-  }
-  const drawing = { heatmaps: drawHeatmaps, scatter: drawScatter }[box.dataset.draw];
-  const result = data.results[Number(box.dataset.result)];
-  drawing(box, result);
-  onWidth(box, () => drawing(box, result));
-  tellOf(
-    box,
-    "[data-cell]",
-    (element) => cellLines(result, Number(element.dataset.cell)),
-    (element) => link(box, element ? Number(element.dataset.cell) : null),
-  );
-}
-
 startTheme(document.getElementById("theme"));
 document.querySelectorAll("[data-copy]").forEach(startCopy);
 document.querySelectorAll("table.sortable").forEach(sortable);
@@ -79,7 +61,8 @@ document.querySelectorAll("[data-keep]").forEach((button) => {
   const table = document.getElementById(button.dataset.keep);
   button.addEventListener("click", () => keepFile(`${button.dataset.keep}.csv`, asCsv(table)));
 });
-document.querySelectorAll("[data-draw]").forEach(startPicture);
+document.querySelectorAll(".picture svg").forEach(startPicture);
+document.querySelectorAll(".circuit").forEach(startCircuit);
 // What is folded on the screen is unfolded on paper.
 const folded = [];
 window.addEventListener("beforeprint", () => {

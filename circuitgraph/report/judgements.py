@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from html import escape
 
 from circuitgraph.draw.curves import plot_curves
-from circuitgraph.draw.report.sections import Section
 from circuitgraph.evaluation import Curve, Evaluation
 from circuitgraph.evaluation.storage import Judgement
+from circuitgraph.report.sections import Section
 
 __all__ = ["judgements_section"]
 
@@ -30,8 +30,8 @@ def judgements_section(judgements: Sequence[Judgement]) -> Section:
     }
     if curves:
         said = "Faithfulness of the circuit cut at each size; the table below has the numbers."
-        picture = plot_curves(curves).svg
-        body += f'<figure class="curve">{picture}<figcaption>{said}</figcaption></figure>'
+        picture = plot_curves(curves).inline
+        body += f'<figure class="picture scroll">{picture}<figcaption>{said}</figcaption></figure>'
     body += "".join(
         f'<div class="judgement scroll">{judgement._repr_html_()}</div>' for judgement in judgements
     )

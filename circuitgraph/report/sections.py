@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
+import numpy as np
+
 from circuitgraph.circuit.weights import signed
+from circuitgraph.draw.chart import Chart, with_notes
+from circuitgraph.draw.effects.comparison import view_charts
+from circuitgraph.draw.effects.heatmap import panels_spec
+from circuitgraph.draw.effects.scatter import scatter_spec
 from circuitgraph.draw.picture import Picture
 from circuitgraph.draw.plans import draw_plans
 from circuitgraph.draw.plans.picture import plan_notes
 from circuitgraph.draw.plans.steps import find_cell
-from circuitgraph.draw.report.results import Result
-from circuitgraph.draw.report.tables import table_html
 from circuitgraph.plan import Plan
+from circuitgraph.report.results import Result
+from circuitgraph.report.tables import table_html
 
 __all__ = [
     "Section",
-    "notes_section",
+    "answer_section",
     "plan_section",
     "prompts_section",
     "reproduce_section",
@@ -55,10 +61,21 @@ class Section:
         return cls(ident, name, html)
 
 
-def notes_section(notes: Sequence[str]) -> Section:
-    """Return what to know before believing the rest."""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return Section.of("notes", "Before you read on", f'<ul class="findings">{items}</ul>')
+def answer_section(results: Sequence[Result], notes: Sequence[str]) -> Section:
+    """Return what was asked and what was found, and what to know before believing it."""
+    parts = []
+    for result in results:
+        findings = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.findings)
+        asked = f"<p>{escape(result.words)}</p>" if result.words else ""
+        parts.append(
+            f'<div><p class="request"><code>{escape(result.title)}</code></p>{asked}'
+            f'<ul class="findings">{findings}</ul></div>'
+        )
+    body = f'<div class="answers">{"".join(parts)}</div>' if parts else ""
+    if notes:
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        body += f'<h3>Before you believe it</h3><ul class="findings notes">{items}</ul>'
+    return Section.of("answer", "What was found" if results else "Before you read on", body)
 
 
 def prompts_section(
@@ -159,31 +176,65 @@ def plan_section(plans: Sequence[Plan] | Mapping[str, Plan], cell: int | str | N
 
 
 def result_section(result: Result, at: int, alone: bool) -> Section:
-    """Return one result: what was asked, what was found, room for pictures, and the table."""
+    """Return the evidence of one result: its pictures beside its table."""
     name = result.name or (result.kind if alone else f"{result.kind}: {result.title}")
-    findings = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.findings)
-    asked = f"<p>{escape(result.words)}</p>" if result.words else ""
-    pictures = f'<div class="heatmaps" data-draw="heatmaps" data-result="{at}"></div>'
-    cells = sum(panel.values.size for panel in result.views[0].grid.panels)
-    others = range(1, sum(not view.difference for view in result.views))
-    if cells >= _FEWEST:
-        pictures += "".join(
-            f'<div class="scatter" data-draw="scatter" data-result="{at}" data-other="{other}">'
-            "</div>"
-            for other in others
-        )
     left = ""
     if result.left_out:
         left = f'<p class="small">{result.left_out} panels with smaller effects are not shown.</p>'
+    pictures = "".join(map(_picture, result_pictures(result)))
     body = (
-        f'<p class="request"><code>{escape(result.title)}</code></p>{asked}'
-        f'<p class="small">{escape(result.line)}</p>'
-        f'<ul class="findings">{findings}</ul>{pictures}{left}'
+        f'<p class="small"><code>{escape(result.title)}</code> · {escape(result.line)}</p>'
+        f'<div class="evidence"><div>{pictures}{left}'
         f'<p class="small">An effect is a share of the difference between clean and corrupt in '
         f"{escape(result.unit)}: 0 harmed nothing, −1 lost all of it, above 0 raised it."
-        f"</p>{table_html(result, at)}"
+        f"</p></div><div>{table_html(result, at)}</div></div>"
     )
     return Section.of(f"result-{at + 1}", name, body)
+
+
+def result_pictures(result: Result) -> list[Chart]:
+    """Return the charts of a result: all its views, and each other one against the first."""
+    unit, first = result.unit, result.views[0]
+    if len(result.views) == 1:
+        spec, _ = panels_spec(first.grid, unit, first.limit)
+        return [Chart(with_notes(spec, {"text": ""}, _marks(result)), f"Effects of {result.title}")]
+    plain = [view for view in result.views if not view.difference]
+    views = [(view.name, view.grid) for view in result.views]
+    spec = view_charts(views, unit, differences=len(views) - len(plain))
+    names = ", ".join(view.name for view in plain)
+    charts = [Chart(with_notes(spec, {"text": ""}, _marks(result)), f"Effects: {names}")]
+    if sum(panel.values.size for panel in first.grid.panels) >= _FEWEST:
+        labels, x, *others = (
+            np.concatenate([getattr(panel, part).ravel() for panel in grid.panels])
+            for part, grid in [
+                ("names", first.grid),
+                *(("values", view.grid) for view in plain),
+            ]
+        )
+        for view, y in zip(plain[1:], others, strict=True):
+            both = (first.name, view.name)
+            charts.append(Chart(scatter_spec(labels, x, y, both), f"{both[1]} against {both[0]}"))
+    return charts
+
+
+def _marks(result: Result) -> list[str]:
+    """Return what the marks of a result's pictures mean."""
+    panels = [panel for view in result.views for panel in view.grid.panels]
+    found = []
+    if any(panel.significant.any() for panel in panels) and result.confidence:
+        apart = any(
+            panel.significant.any()
+            for view in result.views
+            if view.difference
+            for panel in view.grid.panels
+        )
+        also = "; in a difference: differs by more than chance" if apart else ""
+        share = f"{100 * result.confidence:g} %"
+        dots = f"• stands out from zero ({share}, corrected){also}"
+        found.append(f"whiskers: {share} interval" if result.views[0].grid.bars else dots)
+    if any(not panel.filled.all() for panel in panels):
+        found.append("× no such request" if result.views[0].grid.bars else "grey: no such request")
+    return found
 
 
 def reproduce_section(
@@ -210,7 +261,11 @@ def reproduce_section(
 
 
 def _picture(picture: Picture) -> str:
-    return f'<div class="picture scroll" tabindex="0">{picture.svg}</div>'
+    label = escape(picture.caption)
+    return (
+        f'<div class="picture scroll" tabindex="0" role="region" aria-label="{label}">'
+        f"{picture.inline}</div>"
+    )
 
 
 def _shared(abouts: Sequence[Mapping[str, object]]) -> dict[str, object]:

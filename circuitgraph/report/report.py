@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from circuitgraph.circuit import Circuit
-from circuitgraph.draw.report.page import Page, page_html
-from circuitgraph.draw.report.results import Result, read_results
-from circuitgraph.draw.report.versions import installed_versions
 from circuitgraph.effects import Comparison, Effects
 from circuitgraph.errors import EffectsError
 from circuitgraph.evaluation.storage import Judgement
 from circuitgraph.files import write_file
 from circuitgraph.plan import Plan
+from circuitgraph.report.page import Page, page_html
+from circuitgraph.report.results import Result, read_results
+from circuitgraph.report.versions import installed_versions
 
 __all__ = ["Report", "write_report"]
 
