@@ -76,8 +76,8 @@ def heatmap(
     head = str(brief(effects.attrs.get("request", "effects")) if title is None else title)
     line, unit = describe(effects), metric_words(effects)
     spec, width = panels_spec(grid, unit, limit or grid.limit, values=values)
-    title = heading(head, [line], width)
-    return Chart(with_notes(spec, title, notes(grid, found, values)), f"{head}: {line}")
+    above = heading(head, [line], width)
+    return Chart(with_notes(spec, above, notes(grid, found, values)), f"{head}: {line}")
 
 
 def panels_spec(grid: Grid, unit: str, limit: float, *, values: bool = False) -> tuple[Spec, float]:
