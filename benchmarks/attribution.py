@@ -79,7 +79,7 @@ def main() -> None:
 
     def estimate() -> None:
         engine = ENGINES[options.engine](options.steps, options.rules)
-        exp._engines.pop(engine, None)  # its recordings are part of what is measured
+        exp._forget()  # recordings are part of what is measured
         exp.patch("node -> port => logits", "single-pass", engine=engine)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

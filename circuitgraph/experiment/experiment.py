@@ -17,6 +17,7 @@ from circuitgraph.engines.choice import EngineGiven, Fast, choose_engine
 from circuitgraph.engines.engine import Engine, EngineChoice, EngineOptions
 from circuitgraph.engines.fast import ChunkedEngine, FastEngine
 from circuitgraph.engines.fast.memory import parse_budget
+from circuitgraph.engines.gradient.engine import GradientEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import (
     CircuitGraphError,
@@ -553,7 +554,10 @@ class Experiment(Judging):
     def _engine(self, choice: EngineChoice) -> Engine:
         """Return an engine on this experiment; it is kept with its recordings."""
         if choice not in self._engines:
-            self._engines[choice] = choice.prepare(self._setup, self._options)
+            engine = choice.prepare(self._setup, self._options)
+            if isinstance(engine, GradientEngine) and isinstance(self._fast, FastEngine):
+                engine = engine.beside(self._fast)
+            self._engines[choice] = engine
         return self._engines[choice]
 
     def answering(self, question: Question) -> "OnModel":

@@ -71,6 +71,12 @@ class GradientEngine:
         """Records all prompts at once; only where they fit."""
         return self._recorded or self._fast(self.setup)
 
+    def beside(self, fast: FastEngine) -> "GradientEngine":
+        """Return an engine that takes what another one has recorded of the same setup."""
+        if self.size < self.setup.n_prompts:
+            return self
+        return GradientEngine(self.setup, self.estimator, self.options, fast=fast)
+
     def _fast(self, setup: Setup) -> FastEngine:
         return FastEngine(
             setup,
