@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import circuitgraph as cg
+from circuitgraph.circuit.masks import EdgeMasks
 from circuitgraph.compiler import compile as compile_request
 from circuitgraph.errors import CircuitGraphError, RequestError, UnsupportedError
 from circuitgraph.graph import ModelGraph, ModelShape
@@ -14,6 +15,7 @@ from circuitgraph.nodes import Edge, Embed, Head, Logits
 from circuitgraph.plan import ReplaceSenders
 from tests.engines.cases import N_POS, N_PROMPTS
 from tests.models import tiny_gemma2, tiny_gpt2
+from tests.plans import ATTN_ONLY, GROUPED, PARALLEL, SMALL
 
 GPT2 = ModelGraph(ModelShape(n_layers=12, n_heads=12))
 A, B = Edge(Head(0, 1), Logits()), Edge(Embed(), Head(1, 0).k)
@@ -124,3 +126,11 @@ def test_sets_are_their_lists_of_edges_one_by_one(tiny: Any) -> None:
     assert (found.data["patched"].sel(set="none") == found.data["clean"]).all()
     assert "head" in str(found)
     assert "head" in found.names.to_numpy()[0]
+
+
+@pytest.mark.parametrize("graph", [SMALL, PARALLEL, GROUPED, ATTN_ONLY], ids=str)
+def test_ends_of_edges_by_number_are_those_of_the_edges(graph: ModelGraph) -> None:
+    masks = EdgeMasks(graph)
+    assert [graph.nodes[at] for at in masks.senders] == [edge.sender for edge in graph.edges()]
+    ends = [edge.receiver.node for edge in graph.edges()]
+    assert [graph.nodes[at] for at in masks.receivers] == ends

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuitgraph.circuit.circuit import Circuit
 from circuitgraph.errors import CircuitError
-from circuitgraph.graph import ModelGraph
+from circuitgraph.graph import EdgeIndex, ModelGraph
 from circuitgraph.nodes import Edge, Embed, Logits, Node
 
 __all__ = ["EdgeMasks", "Mask"]
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EdgeMasks:
-    """The edges of a graph, numbered.
+    """The edges of a graph, numbered as `ModelGraph.edge_index` does.
 
     Args:
         graph: The model's graph.
@@ -35,15 +35,15 @@ class EdgeMasks:
 
     graph: ModelGraph
 
+    @property
+    def index(self) -> EdgeIndex:
+        """Which number each edge has."""
+        return self.graph.edge_index
+
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, receiver by receiver."""
         return tuple(self.graph.edges())
-
-    @cached_property
-    def number(self) -> dict[Edge, int]:
-        """The number of each edge."""
-        return {edge: at for at, edge in enumerate(self.edges)}
 
     @cached_property
     def node_number(self) -> dict[Node, int]:
@@ -52,20 +52,19 @@ class EdgeMasks:
 
     @cached_property
     def senders(self) -> NDArray[np.intp]:
-        """The number of each edge's sending node, ``[edge]``."""
-        return np.array([self.node_number[edge.sender] for edge in self.edges], dtype=np.intp)
+        """The number of each edge's sending node, ``[edge]``: its place among all writers."""
+        first = np.repeat(self.index.starts[:-1], self.index.heard)
+        return np.arange(len(self.index), dtype=np.intp) - first
 
     @cached_property
     def receivers(self) -> NDArray[np.intp]:
         """The number of each edge's receiving node, ``[edge]``."""
-        numbers = self.node_number
-        return np.array([numbers[edge.receiver.node] for edge in self.edges], dtype=np.intp)
+        nodes = [self.node_number[port.node] for port in self.graph.ports]
+        return np.repeat(np.array(nodes, dtype=np.intp), self.index.heard)
 
     def mask(self, edges: Iterable[Edge]) -> Mask:
         """Return which edges these are, ``[edge]``."""
-        found = np.zeros(len(self.edges), dtype=bool)
-        found[[self.number[edge] for edge in edges]] = True
-        return found
+        return self.index.row(edges)
 
     def of_circuit(self, circuit: Circuit) -> Mask:
         """Return which edges are in a circuit, ``[edge]``.

@@ -174,7 +174,8 @@ def by_receiver(
         )
     generator = np.random.default_rng(int(order)) if seeded else None
     for port in reversed(masks.graph.ports):
-        numbers = [masks.number[edge] for edge in masks.graph.edges_into(port)]
+        block = masks.index.block(port)
+        numbers = list(range(block.start, block.stop))
         edges = np.array([number for number in numbers if inside[number]], dtype=np.intp)
         if generator is not None:
             edges = generator.permutation(edges)

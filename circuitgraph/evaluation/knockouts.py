@@ -232,7 +232,7 @@ def minimality(
     if by == "edge":
         for edge in circuit.edges:
             without = mask.copy()
-            without[judge.masks.number[edge]] = False
+            without[judge.masks.index.number(edge)] = False
             names.append(str(edge))
             rows += [mask, without]
     else:

@@ -100,7 +100,7 @@ def test_batches_change_nothing(seed, rises):
 
     candidates = []
     for port in reversed(graph.ports):
-        edges = [masks.number[edge] for edge in graph.edges_into(port)]
+        edges = [masks.index.number(edge) for edge in graph.edges_into(port)]
         candidates.append((port, generator.permutation(edges).tolist()))
     everything = np.ones(len(masks.edges), dtype=bool)
     found = prune_by_tests(

@@ -17,6 +17,7 @@ from circuitgraph.compiler import compile as compile_request
 from circuitgraph.engines.choice import choose_engine
 from circuitgraph.engines.engine import EngineOptions
 from circuitgraph.engines.fast import FastEngine
+from circuitgraph.engines.fast.send import Sender as SenderStage
 from circuitgraph.engines.gradient import engine as gradient_engine
 from circuitgraph.engines.gradient.contraction import Contraction
 from circuitgraph.engines.gradient.edges import product_of
@@ -542,13 +543,34 @@ def test_senders_times_receivers_at_once_equal_cell_by_cell(
     np.testing.assert_allclose(at_once, alone, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("request_", [ALL, "head -> head.v -> head.q => logits"])
+def test_a_stack_that_runs_out_of_memory_half_way_counts_once(
+    request_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp, short = experiment("gpt2"), []
+    expected = changes(exp.patch(request_, engine=cg.EAP()))
+    walk = SenderStage.walk
+
+    def walk_and_fail(self: Any, numbers: Any, visit: Any) -> None:
+        walk(self, numbers, visit)
+        if len(numbers) > 4 and visit.__qualname__.endswith("visit"):
+            short.append(len(numbers))
+            raise MemoryError
+
+    monkeypatch.setattr(SenderStage, "walk", walk_and_fail)
+    found = changes(exp.patch(request_, engine=cg.EAP()))
+    assert short
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_slices_of_tokens_give_the_same_numbers() -> None:
     exp = experiment("llama")
     product = product_of(exp.plan(ALL, "single-pass"))
     assert product is not None
     fast = FastEngine(exp._setup)
-    one, many = (product.changes(fast, cg.EAP(), at)[0] for at in (2**27, 500))
-    torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
+    one, *others = (product.changes(fast, cg.EAP(), at)[0] for at in (2**27, 3000, 500))
+    for other in others:  # whole prompts, and parts of one
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from circuitgraph.engines.fast.send import Sender as SenderStage
 from circuitgraph.engines.fast.state import State
 from circuitgraph.engines.gradient.asked import HeldPlaces
 from circuitgraph.engines.gradient.estimators import Estimator
-from circuitgraph.engines.gradient.ports import PortGradients, token_slices
+from circuitgraph.engines.gradient.ports import PortGradients, prompt_slices
 from circuitgraph.engines.gradient.runs import mean_gradients
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Writer
 from circuitgraph.plan import Axis, Cell, PatchPort, Plan, ReadLogits, Run, Source
@@ -41,7 +41,7 @@ NUMBERS_AT_ONCE = 2**27
 WORTH = 8
 """Where a plan holds fewer than one in so many cells of its product, they are taken one by one."""
 
-Changes = Float[Tensor, "token sending d_model"]
+Changes = Float[Tensor, "sending token d_model"]
 Totals = Float[Tensor, "prompt row column"]
 
 
@@ -116,14 +116,16 @@ class Product:
                 here = change if len(rows) == len(change) else change[list(of_stack)]
                 flat, n_places = here.flatten(1, 2), here.shape[2]
                 width = max(len(rows), arrivals.n_ports(point)) * flat.shape[-1]
-                for part in token_slices(flat.shape[1], width, numbers_at_once):
-                    prompt = torch.arange(part.start, part.stop, device=flat.device) // n_places
+                for prompts, part in prompt_slices(
+                    state.n_prompts, n_places, width, numbers_at_once
+                ):
                     tokens: slice | Tensor = part
                     if sender.places is not None:
-                        tokens = prompt * state.n_pos + sender.places.flatten()[part]
-                    changes = flat[:, part].transpose(0, 1)
+                        number = torch.arange(part.start, part.stop, device=flat.device)
+                        tokens = number // n_places * state.n_pos + sender.places.flatten()[part]
                     for total, of_metric in zip(totals, gradients, strict=True):
-                        arrivals.add(total, rows, point, changes, prompt, tokens, of_metric)
+                        mine = total[prompts]
+                        arrivals.add(mine, rows, point, flat[:, part], tokens, of_metric)
 
             sender.walk(jobs, visit)
 
@@ -214,18 +216,16 @@ class _Arrivals:
         rows: Sequence[int],
         point: int,
         changes: Changes,
-        prompt: Int[Tensor, "token"],
         tokens: slice | Int[Tensor, "token"],
         gradients: PortGradients,
     ) -> None:
         """Add what changes that have arrived at a point make of the metric.
 
         Args:
-            total: Gets it.
+            total: Of the prompts that the tokens belong to; gets it.
             rows: Whose changes these are.
             point: Where they arrive.
             changes: At some tokens.
-            prompt: Of which prompt each token is.
             tokens: Which tokens of ``prompt * pos`` these are.
             gradients: Of the metric.
         """
@@ -234,12 +234,9 @@ class _Arrivals:
         for at, heard in self.at.get(point, {}).items():
             numbers = sorted({ports[to.port] for _, to in heard})
             wanted = None if len(numbers) == len(ports) else numbers
-            scores = gradients.scores(point, changes, tokens, wanted)
             mask = state.setup.positions.mask(at)
-            if mask is not None:
-                scores = scores * mask.flatten()[tokens][:, None, None]
-            summed = scores.new_zeros(state.n_prompts, *scores.shape[1:])
-            summed.index_add_(0, prompt, scores)
+            here = changes if mask is None else changes * mask.flatten()[tokens][:, None]
+            summed = gradients.summed(point, here, tokens, len(total), wanted)
             place = {number: at for at, number in enumerate(numbers)}
             columns = torch.tensor([column for column, _ in heard], device=total.device)
             found = [place[ports[to.port]] for _, to in heard]
@@ -262,16 +259,15 @@ def _laid_out(
     state, n_rows = writes.state, len(writes.points)
     totals = [arrivals.nothing(n_rows) for _ in gradients]
     numbers = n_rows * state.final.shape[-1]
-    for part in token_slices(state.n_prompts * state.n_pos, numbers, numbers_at_once):
+    for prompts, part in prompt_slices(state.n_prompts, state.n_pos, numbers, numbers_at_once):
         changes = writes.at(part)
-        prompt = torch.arange(part.start, part.stop, device=changes.device) // state.n_pos
         for point in arrivals.at:
             # Rows stand in the order of the stream, so those before a point are the first.
             rows = range(sum(at <= point for at in writes.points))
             for total, of_metric in zip(totals, gradients, strict=True):
                 if rows:
-                    before = changes[:, : len(rows)]
-                    arrivals.add(total, rows, point, before, prompt, part, of_metric)
+                    before = changes[: len(rows)]
+                    arrivals.add(total[prompts], rows, point, before, part, of_metric)
     return [total[:, writes.row_at] for total in totals]
 
 
@@ -339,21 +335,21 @@ class _Writes:
     def at(self, part: slice) -> Changes:
         """Return all rows' changes at some tokens."""
         state = self.state
-        shape = (part.stop - part.start, len(self.points), state.final.shape[-1])
+        shape = (len(self.points), part.stop - part.start, state.final.shape[-1])
         made = torch.zeros(shape, dtype=state.delta_dtype, device=state.final.device)
         for node, change in self.others.items():
             for row in self.rows[node]:
-                made[:, row] += change[part]
+                made[row] += change[part]
         for layer, heads in self.heads.items():
             weight = state.blocks.output_weights[layer].to(state.delta_dtype)
             weight = weight if len(heads) == len(weight) else weight[heads]
-            write = torch.bmm(self.values[layer][part].transpose(0, 1), weight).transpose(0, 1)
+            values = self.values[layer][part].transpose(0, 1)
             rows = [self.rows[Head(layer, head)] for head in heads]
             first = rows[0][0]
             if rows == [[first + number] for number in range(len(heads))]:
-                made[:, first : first + len(heads)] += write
+                made[first : first + len(heads)].baddbmm_(values, weight)
                 continue
             pairs = [(row, at) for at, of_head in enumerate(rows) for row in of_head]
             row, at = torch.tensor(pairs, device=made.device).T
-            made.index_add_(1, row, write[:, at])
+            made.index_add_(0, row, torch.bmm(values, weight)[at])
         return made

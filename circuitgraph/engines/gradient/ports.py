@@ -21,7 +21,7 @@ from circuitgraph.lens.norms import Identity, Norm
 from circuitgraph.lens.segments import LayerSegments, Segments, pull
 from circuitgraph.nodes import MLP, Head, Logits, Port, PortName
 
-__all__ = ["Attention", "PortGradients", "token_slices"]
+__all__ = ["Attention", "PortGradients", "prompt_slices", "token_slices"]
 
 Tokens = Float[Tensor, "token *more"]
 
@@ -241,6 +241,63 @@ class PortGradients:
             found.append(torch.bmm(changes, torch.stack(whole, dim=2)))
         return found[0] if len(found) == 1 else torch.cat(found, dim=2)
 
+    def summed(
+        self,
+        point: int,
+        changes: Float[Tensor, "row token d_model"],
+        tokens: slice | Int[Tensor, "token"],
+        n_prompts: int,
+        columns: Sequence[int] | None = None,
+    ) -> Float[Tensor, "some_prompts row port"]:
+        """Return ``< change, gradient >``, summed over the tokens of each prompt.
+
+        One matrix product for each prompt, over positions and width at once.
+
+        Args:
+            point: Where the changes arrive.
+            changes: Of the residual stream, at some tokens.
+            tokens: Which tokens of ``prompt * pos`` these are.
+            n_prompts: How many prompts these tokens belong to, as many to each.
+            columns: Which of the ports there, by number and in order; None for all.
+        """
+        ports = self.ports_at(point)
+        wanted = list(range(len(ports))) if columns is None else list(columns)
+        layer, by_prompt = point // 2, "row (prompt pos) width -> prompt row (pos width)"
+        flat = rearrange(changes, by_prompt, prompt=n_prompts)
+        n_heads = 3 * self.graph.shape.n_heads if len(ports) > 1 else 0
+        heads = [number for number in wanted if number < n_heads]
+        held, known = self.heads[layer] if heads else _Heads(), None
+        found = []
+        if heads:
+            known = self.attention[layer]
+            if known is None:
+                assert held.whole is not None
+                laid = held.whole[tokens][:, heads].transpose(0, 1)
+            else:
+                laid = self._laid_out(layer, tokens, heads).transpose(0, 1)
+            laid = rearrange(laid, by_prompt, prompt=n_prompts)
+            found.append(torch.bmm(flat, laid.transpose(1, 2)))
+        if known is not None and held.streams:
+            # What each run's norm takes away: along its normalised stream.
+            streams = torch.stack([stream[tokens] for stream in held.streams], dim=2)
+            along = torch.stack([one[tokens][:, heads] for one in held.along], dim=1)
+            taken = torch.bmm(changes.transpose(0, 1), streams)
+            found[0].baddbmm_(
+                rearrange(taken, "(prompt pos) row run -> prompt row (pos run)", prompt=n_prompts),
+                rearrange(
+                    along, "(prompt pos) run port -> prompt (pos run) port", prompt=n_prompts
+                ),
+                alpha=-1,
+            )
+        for number in wanted[len(heads) :]:
+            gradient = self.final if isinstance(ports[number].node, Logits) else self.mlps[layer]
+            assert gradient is not None
+            whole = rearrange(
+                gradient[tokens], "(prompt pos) width -> prompt (pos width)", prompt=n_prompts
+            )
+            found.append(torch.bmm(flat, whole[:, :, None]))
+        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
+
     def at_stream(
         self,
         point: int,
@@ -297,6 +354,25 @@ class PortGradients:
 
 def _added(total: Tensor | None, more: Tensor) -> Tensor:
     return more if total is None else total.add_(more)
+
+
+def prompt_slices(
+    n_prompts: int, n_pos: int, numbers_per_token: int, most: int
+) -> Iterator[tuple[slice, slice]]:
+    """Yield prompts and which tokens of ``prompt * pos`` are theirs, as many of each.
+
+    Whole prompts, or parts of one, so that no more than ``most`` numbers are made at once.
+    """
+    step = most // max(1, numbers_per_token * n_pos)
+    if step:
+        for start in range(0, n_prompts, step):
+            stop = min(n_prompts, start + step)
+            yield slice(start, stop), slice(start * n_pos, stop * n_pos)
+        return
+    for prompt in range(n_prompts):
+        for part in token_slices(n_pos, numbers_per_token, most):
+            first = prompt * n_pos
+            yield slice(prompt, prompt + 1), slice(first + part.start, first + part.stop)
 
 
 def token_slices(n_tokens: int, numbers_per_token: int, most: int) -> Iterator[slice]:
