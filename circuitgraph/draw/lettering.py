@@ -52,7 +52,7 @@ def wrap_text(words: str, width: float, size: float, bold: bool = False) -> list
     ``textwrap`` counts letters, which differ fourfold in width.
 
     Example:
-        >>> wrap_text("negative name movers", 60, 10)
+        >>> wrap_text("negative name movers", 62, 10)
         ['negative', 'name movers']
     """
     lines: list[str] = []

@@ -65,7 +65,7 @@ def heatmap(
         ...     request="head -> logits",
         ... )
         >>> heatmap(effects)
-        Chart: head -> logits: 2 prompts · metric +3 clean, −1 corrupt
+        Chart: head -> logits: 2 prompts · metric 3 clean, −1 corrupt
     """
     if limit is not None and not (limit > 0 and math.isfinite(limit)):
         raise EffectsError(f"limit must be a positive number, got {limit!r}")
