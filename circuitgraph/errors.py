@@ -12,6 +12,7 @@
     +-- EffectsError      results that cannot be read the way they were asked for
     +-- CircuitError      a circuit that cannot be made, read or drawn
     +-- SweepError        a folder of a sweep, or workers, that cannot go on
+    +-- OutOfMemoryError  memory ran out, and what was run cannot be split further
 
 All derive from `CircuitGraphError` and from `ValueError` where the caller's input is at fault, so
 `except ValueError` works too. Knows nothing of any other room.
@@ -27,6 +28,7 @@ __all__ = [
     "MetricError",
     "ModelError",
     "NodeError",
+    "OutOfMemoryError",
     "PlanError",
     "Problems",
     "PromptError",
@@ -82,6 +84,10 @@ class CircuitError(CircuitGraphError, ValueError):
 
 class SweepError(CircuitGraphError):
     """A sweep that cannot go on: another one's folder, missing parts, or workers that ended."""
+
+
+class OutOfMemoryError(CircuitGraphError, MemoryError):
+    """Memory ran out, and what was run cannot be split further."""
 
 
 LISTED = 20

@@ -106,7 +106,10 @@ def interrupted(files: tuple[str, ...], at: int, error: type[BaseException]) -> 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("points", [50, pytest.param(500, marks=pytest.mark.large)])
 def test_an_interrupt_anywhere_leaves_nothing_behind(engine: str, points: int) -> None:
-    """An exception at many lines of what replaces, hooks and locks; then a patch is right."""
+    """An exception at many lines of what replaces, hooks and locks; then a patch is right.
+
+    Memory that runs out is no exception to the user: the patch goes on with fewer prompts.
+    """
     bridge = models.tiny_gpt2().new_bridge()
     exp = cg.Experiment(bridge, CLEAN, CORRUPT, METRIC)
     before, expected = leftovers(bridge), patched(exp, engine)
@@ -117,15 +120,22 @@ def test_an_interrupt_anywhere_leaves_nothing_behind(engine: str, points: int) -
     lines = count[0]
     generator = np.random.default_rng(0)
     errors = [KeyboardInterrupt, RuntimeError, MemoryError]
-    happened = 0
+    happened, options = 0, exp._options
     for number, at in enumerate(generator.integers(0, lines, points)):
         error = errors[number % 3]
         try:
-            with interrupted(files, int(at), error):
-                patched(exp, engine)
+            with interrupted(files, int(at), error) as count:
+                found = patched(exp, engine)
         except BaseException as raised:  # noqa: BLE001
             happened += 1
             assert type(raised) is error
+        else:
+            assert error is MemoryError
+            assert np.allclose(found, expected, atol=1e-12)
+            happened += count[0] > at
+            assert exp._options != options
+            exp._options = options
+            exp._engines.clear()
         assert leftovers(bridge) == before, (number, at)
         assert not guarded(bridge)._lock._is_owned(), (number, at)
         if number % 10 == 0:

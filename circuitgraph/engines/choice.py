@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from circuitgraph.engines.engine import EngineChoice, EngineOptions
-from circuitgraph.engines.fast import ChunkedEngine, FastEngine, prompts_at_once
+from circuitgraph.engines.fast import ChunkedEngine, FastEngine, can_split, prompts_at_once
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import RequestError
@@ -25,13 +25,14 @@ class Fast:
 
     def prepare(self, setup: Setup, options: EngineOptions) -> FastEngine | ChunkedEngine:
         """Return the engine on an experiment; where memory is short, on some prompts at a time."""
-        at_once = prompts_at_once(setup, options.memory_budget)
+        at_once = prompts_at_once(setup, options.memory_budget, options.at_once)
         if at_once < setup.n_prompts:
             return ChunkedEngine(
                 setup,
                 at_once,
                 memory_budget=options.memory_budget,
                 self_check=options.self_check,
+                at_most=options.at_once,
             )
         return FastEngine(setup, memory_budget=options.memory_budget, self_check=options.self_check)
 
@@ -43,9 +44,11 @@ class Reference:
     name = "reference"
     is_estimate = False
 
-    def prepare(self, setup: Setup, options: EngineOptions) -> ReferenceEngine:  # noqa: ARG002
-        """Return the engine on an experiment."""
-        return ReferenceEngine(setup)
+    def prepare(self, setup: Setup, options: EngineOptions) -> ReferenceEngine | ChunkedEngine:
+        """Return the engine on an experiment; it takes all prompts at once if it may."""
+        if options.at_once is None or not can_split(setup):
+            return ReferenceEngine(setup)
+        return ChunkedEngine(setup, options.at_once, at_most=options.at_once, reference=True)
 
 
 ENGINES: dict[EngineName, EngineChoice] = {"fast": Fast(), "reference": Reference()}

@@ -27,10 +27,12 @@ class EngineOptions:
         memory_budget: What an engine may hold at once: bytes, ``"2GiB"``, or None for a fraction of
             what is free.
         self_check: Whether an engine that replays parts of the model first proves that it can.
+        at_once: How many prompts an engine may run at once; None for as many as fit.
     """
 
     memory_budget: str | int | None = None
     self_check: bool = True
+    at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Where patched values come from: the corrupt run, zero, a mean, or tensors of one's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuitgraph.engines.setup import Setup
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Writer
 from circuitgraph.plan import Source
@@ -41,11 +42,23 @@ class SourceValues:
         return self._corrupt_writes()
 
     @cached_property
-    def samples(self) -> Writes:
-        """Values on the data set that means are taken over; the corrupt prompts by default."""
-        if self._setup.dataset is None:
-            return self.corrupt
-        return self._writes_of(self._setup.dataset)
+    def sums(self) -> Writes:
+        """Sums over the samples of a data set, ``[pos width]`` by node.
+
+        The data set is recorded in parts where memory is short.
+        """
+        dataset = self._setup.dataset
+        assert dataset is not None
+
+        def add_up(samples: Sequence[int]) -> Writes:
+            part = slice(samples[0], samples[-1] + 1)
+            writes = self._writes_of(dataset[part])
+            return {node: _sum(value, self.weights[part]) for node, value in writes.items()}
+
+        found: dict[Writer, Tensor] = {}
+        for _, sums in in_stacks(range(len(dataset)), len(dataset), add_up):
+            found = {node: found[node] + value if found else value for node, value in sums.items()}
+        return found
 
     @cached_property
     def weights(self) -> Bool[Tensor, "sample sample_pos 1"]:
@@ -68,9 +81,9 @@ class SourceValues:
             case "zero":
                 return torch.zeros_like(self.corrupt[node])
             case "mean":
-                return self._mean(node, (0, 1)).expand_as(self.corrupt[node])
+                return self._mean(node, at_positions=False).expand_as(self.corrupt[node])
             case "mean-position":
-                mean = self._mean(node, (0,))
+                mean = self._mean(node, at_positions=True)
                 like = self.corrupt[node]
                 if mean.shape[0] < like.shape[1]:
                     raise RequestError(
@@ -81,13 +94,15 @@ class SourceValues:
             case "given":
                 return self.given(node)
 
-    def _mean(self, node: Writer, dims: tuple[int, ...]) -> Tensor:
-        values = self.samples[node]
-        wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        weights = self.weights.to(values.device)
+    def _mean(self, node: Writer, *, at_positions: bool) -> Tensor:
+        like = self.corrupt[node]
+        weights = self.weights.to(like.device)
+        total = _sum(like, weights) if self._setup.dataset is None else self.sums[node]
+        count = weights.sum(dim=0)
+        if not at_positions:
+            total, count = total.sum(dim=0), count.sum(dim=0)
         # Where no sample has a token there is nothing to average, and nothing is patched either.
-        total, count = (wide * weights).sum(dim=dims), weights.sum(dim=dims).clamp_min(1)
-        return (total / count).to(values.dtype)
+        return (total / count.clamp_min(1)).to(like.dtype)
 
     def given(self, node: Writer) -> Tensor:
         """Return the user's own value of a node, shaped like the recorded one."""
@@ -104,3 +119,9 @@ class SourceValues:
                 f"the value given for {node} has shape {tuple(value.shape)}: it must broadcast to "
                 f"{tuple(like.shape)} [prompt, pos, width]"
             ) from None
+
+
+def _sum(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum over samples of what is no padding, in float32 at least."""
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    return (wide * weights.to(values.device)).sum(dim=0)

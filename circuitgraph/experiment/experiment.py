@@ -43,6 +43,7 @@ from circuitgraph.experiment.prompts import (
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.sizing import cut
+from circuitgraph.experiment.shortage import naming_the_budget, on_fewer_prompts
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values
@@ -104,7 +105,8 @@ class Experiment(Judging):
         tokenizer: Turns text into tokens, where the model has no tokenizer of its own.
         memory_budget: What the fast engine may hold at once, such as ``"2GiB"``; by default a
             fraction of what is free on the device. Prompts whose recordings would take more than a
-            quarter of it are run in parts, each recorded anew for every request.
+            quarter of it are run in parts, each recorded anew for every request. Where there turns
+            out to be less, stacks are halved, then prompts.
         self_check: Whether the fast engine first proves on two prompts that it can replay this
             model exactly. Without it, nothing that saves work in most models is taken for granted.
         allow_no_difference: Whether clean and corrupt may measure the same; normalised effects are
@@ -117,6 +119,7 @@ class Experiment(Judging):
         ModelError: The model is in training mode, has hooks left on it, or is no bridge.
         PromptError: Prompts that are not aligned, left-padded, or positions outside them.
         MetricError: A metric of the wrong shape, or one that cannot tell clean from corrupt.
+        OutOfMemoryError: Memory ran out, and nothing can be split further.
 
     Example:
         >>> import circuitgraph as cg
@@ -143,7 +146,8 @@ class Experiment(Judging):
         progress: bool | None = None,
     ) -> None:
         problems = Problems()
-        backend = find_backend(model, problems, tokenizer)
+        with naming_the_budget():
+            backend = find_backend(model, problems, tokenizer)
         if backend is None:
             problems.raise_if_any("cannot make an experiment")
             raise AssertionError("unreachable")
@@ -204,7 +208,7 @@ class Experiment(Judging):
         self._plans: dict[Any, Plan] = {}
         self._known_noise: dict[str, Tensor] = {}
         self._executor: Executor = InProcess()
-        with guarded(backend.model):
+        with naming_the_budget(), guarded(backend.model):
             check_additive(backend)
         if not allow_no_difference:
             self._check_difference()
@@ -499,6 +503,15 @@ class Experiment(Judging):
         self._engines.clear()
         self._known_noise.clear()
         self._setup = replace(self._setup, model=self._setup.backend.renewed())
+
+    def _run_fewer(self, shortage: str) -> None:
+        """Run half as many prompts at once from now on, and record them anew.
+
+        Raises:
+            OutOfMemoryError: There is nothing more to split.
+        """
+        self._options = on_fewer_prompts(self._setup, self._options, shortage)
+        self._engines.clear()
 
     def _renew(self) -> None:
         """Record the model as it is now, and check that its metric still says something."""

@@ -6,6 +6,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import ModelError, Problems
+from circuitgraph.experiment.shortage import halving_prompts
 from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.fingerprint import Fingerprint, fingerprint, marks
 from circuitgraph.lens.guard import guarded
@@ -26,6 +27,9 @@ class _Recorded(Protocol):
 
     def _renew(self) -> None:
         """Record the model as it is now."""
+
+    def _run_fewer(self, shortage: str) -> None:
+        """Run fewer prompts at once from now on, or raise."""
 
     @property
     def _watch(self) -> "ModelWatch": ...
@@ -93,13 +97,15 @@ def on_the_model(
     """Let a method run the model: alone, on the model as it is now, which stays as it is.
 
     Recordings of a model that has changed since are dropped first, so everything is measured on
-    the model as it is when the method is called.
+    the model as it is when the method is called. Where memory runs out, the method is called again
+    and runs fewer prompts at once.
     """
 
     @functools.wraps(method)
     def inside(self: Self, *args: P.args, **kwargs: P.kwargs) -> Result:
         model = self._setup.backend.model
-        with guarded(model):
+
+        def run() -> Result:
             if self._watch.check(self._setup.backend):
                 self._renew()
             before = marks(model)
@@ -111,6 +117,9 @@ def on_the_model(
                     "the model's weights changed while it was being patched, so what was measured "
                     "is of no one model: change them before or after"
                 )
-        return result
+            return result
+
+        with guarded(model):
+            return halving_prompts(self, run)
 
     return cast("Callable[Concatenate[Self, P], Result]", inside)

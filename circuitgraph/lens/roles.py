@@ -17,6 +17,7 @@ from torch import Tensor
 from circuitgraph.lens.modules import first_tensor
 from circuitgraph.lens.norms import Norm, find_norm
 from circuitgraph.lens.parts import BlockParts, ModelParts
+from circuitgraph.lens.shortage import is_shortage
 from circuitgraph.lens.softmax import SoftmaxMode
 
 __all__ = ["BlockRoles", "Roles", "find_roles"]
@@ -171,7 +172,9 @@ def _norm(one: Seen) -> Norm | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of modules that are no norm and miss what they need
             norm = find_norm(run, one.read, one.gave)
-    except Exception:  # noqa: BLE001  # what cannot be called like a norm is none
+    except Exception as error:  # what cannot be called like a norm is none
+        if is_shortage(error):
+            raise
         return None
     return norm if isinstance(norm, Norm) else None
 
@@ -189,7 +192,9 @@ def _is_activation(one: Seen) -> bool:
             partly, doubled, turned = (
                 one.module.forward(value) for value in (part, one.read * 2, -one.read)
             )
-    except Exception:  # noqa: BLE001  # what cannot be called so is none
+    except Exception as error:  # what cannot be called so is none
+        if is_shortage(error):
+            raise
         return False
     alone = _alike(partly[..., 1::2], one.gave[..., 1::2])
     linear = _alike(doubled, one.gave * 2) and _alike(turned, -one.gave)

@@ -5,6 +5,8 @@ PyTorch has a type of its own for accelerators; the CPU and MPS say it in a Runt
 
 import torch
 
+from circuitgraph.errors import OutOfMemoryError
+
 __all__ = ["is_shortage"]
 
 _TEXTS = ("can't allocate memory", "not enough memory", "out of memory")
@@ -19,6 +21,8 @@ def is_shortage(error: BaseException) -> bool:
         >>> is_shortage(RuntimeError("shapes do not fit"))
         False
     """
+    if isinstance(error, OutOfMemoryError):  # ours: everything was tried
+        return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)

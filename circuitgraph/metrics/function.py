@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitgraph.errors import CircuitGraphError, MetricError
+from circuitgraph.lens.shortage import is_shortage
 from circuitgraph.metrics.base import Metric, Prompts, Unbound
 
 __all__ = ["AnyMetric", "as_metric", "called", "checked"]
@@ -66,6 +67,8 @@ def called(function: Callable[[Tensor], Any], value: Tensor, metric: str) -> Any
     except CircuitGraphError:
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise MetricError(
             f"the metric {metric!r} raised {type(error).__name__} on a tensor of shape "
             f"{tuple(value.shape)}: {error}"

@@ -24,7 +24,8 @@ from circuitgraph.engines.fast import (
     recompute,
     send,
 )
-from circuitgraph.engines.fast.memory import in_stacks, parse_budget, recording_bytes, rows_that_fit
+from circuitgraph.engines.fast.memory import parse_budget, recording_bytes, rows_that_fit
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.errors import RequestError
 from circuitgraph.nodes import Head
 from tests.engines.cases import case, close, run

@@ -18,19 +18,30 @@ from circuitgraph.plan import Plan
 from circuitgraph.schedule import PASSES, Schedule
 from circuitgraph.schedule import schedule as make_schedule
 
-__all__ = ["ChunkedEngine", "prompts_at_once"]
+__all__ = ["ChunkedEngine", "can_split", "prompts_at_once"]
 
 
-def prompts_at_once(setup: Setup, memory_budget: str | int | None) -> int:
+def can_split(setup: Setup) -> bool:
+    """Return whether some prompts can be run without the others.
+
+    A metric that is any function of all logits or of an activation cannot be cut up, since what it
+    does to other prompts is not known.
+    """
+    return setup.metric.of_prompts(slice(0, 1)) is not None
+
+
+def prompts_at_once(
+    setup: Setup, memory_budget: str | int | None, at_most: int | None = None
+) -> int:
     """Return how many prompts may be recorded at once: all of them where the metric needs them.
 
-    Recordings may take a quarter of the budget. A metric that is any function of all logits or of
-    an activation cannot be cut up, since what it does to other prompts is not known.
+    Recordings may take a quarter of the budget.
     """
-    if setup.metric.of_prompts(slice(0, 1)) is None:
+    if not can_split(setup):
         return setup.n_prompts
     share = parse_budget(memory_budget, setup.clean.device) // 4
-    return max(1, min(setup.n_prompts, share // recording_bytes(setup)))
+    fit = min(setup.n_prompts, share // recording_bytes(setup))
+    return max(1, fit if at_most is None else min(fit, at_most))
 
 
 class ChunkedEngine:
@@ -44,6 +55,7 @@ class ChunkedEngine:
         memory_budget: As for `FastEngine`.
         self_check: As for `FastEngine`.
         passes: As for `FastEngine`.
+        at_most: How many prompts may be run at once, whatever memory there is; None for any.
         reference: Whether the reference engine runs each part of the prompts.
     """
 
@@ -55,6 +67,7 @@ class ChunkedEngine:
         memory_budget: str | int | None = None,
         self_check: bool = True,
         passes: Any = PASSES,
+        at_most: int | None = None,
         reference: bool = False,
     ) -> None:
         """Prepare to run plans; nothing is run yet."""
@@ -63,6 +76,7 @@ class ChunkedEngine:
         self.passes = passes
         self._budget = memory_budget
         self._self_check = self_check
+        self._at_most = at_most
         self._reference = reference
 
     @property
@@ -75,12 +89,14 @@ class ChunkedEngine:
         """Whether what is computed at a position depends on earlier ones only."""
         return all(self._fast(setup).is_causal for _, setup in self.chunks())
 
-    def with_setup(self, setup: Setup) -> "ChunkedEngine | FastEngine":
+    def with_setup(self, setup: Setup) -> "ChunkedEngine | FastEngine | ReferenceEngine":
         """Return an engine with other patched values or metrics."""
-        size = prompts_at_once(setup, self._budget)
+        if self._reference and can_split(setup):
+            return self._with(setup, self.size, reference=True)
+        size = prompts_at_once(setup, self._budget, self._at_most)
         if size < setup.n_prompts:
-            return self._with(setup, min(size, self.size), reference=self._reference)
-        return self._fast(setup)
+            return self._with(setup, min(size, self.size), reference=False)
+        return self._part(setup)
 
     def schedule(self, plan: Plan) -> Schedule:
         """Return what would be run for a plan, on every chunk of the prompts."""
@@ -145,6 +161,7 @@ class ChunkedEngine:
             memory_budget=self._budget,
             self_check=self._self_check,
             passes=self.passes,
+            at_most=self._at_most,
             reference=reference,
         )
 

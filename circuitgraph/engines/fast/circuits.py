@@ -19,10 +19,10 @@ from circuitgraph.engines.fast.attend import Override, attend
 from circuitgraph.engines.fast.baseline import Baseline, added_by_block
 from circuitgraph.engines.fast.kept import KeptEdges
 from circuitgraph.engines.fast.measure import everywhere
-from circuitgraph.engines.fast.memory import in_stacks
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.state import State
 from circuitgraph.engines.fast.writes import AddedWrites, MixedWrites, Writes, distinct_rows
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.lens.traits import close
 from circuitgraph.nodes import MLP, Head, Logits, Port, PortName
 from circuitgraph.plan import Source

@@ -294,7 +294,7 @@ class FastEngine:
         if plan.source.startswith("mean") and self.setup.dataset is not None:
             with torch.no_grad():
                 # Recorded before a part of the model runs with anything replaced.
-                _ = self.state.sources.samples
+                _ = self.state.sources.sums
         kept = self.judged(plan)
         if kept is not None:
             yield from self.judge(plan, kept)

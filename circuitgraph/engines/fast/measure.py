@@ -13,11 +13,12 @@ from torch import Tensor
 
 from circuitgraph.engines.fast.activations import read_activations
 from circuitgraph.engines.fast.last import can_finish_early, finish
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.memory import rows_that_fit
 from circuitgraph.engines.fast.readout import measure_rows
 from circuitgraph.engines.fast.send import first_change
 from circuitgraph.engines.fast.stack import JobStack, Stack
 from circuitgraph.engines.fast.state import Outputs, State
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.plan import PatchPort
 from circuitgraph.schedule import Stage
 

@@ -1,20 +1,16 @@
-"""How much memory a stack may take, and smaller stacks when there turns out to be less."""
+"""How much memory recordings and stacks may take."""
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from circuitgraph.engines.setup import Setup
 from circuitgraph.errors import RequestError
-from circuitgraph.lens.shortage import is_shortage
 
-__all__ = ["in_stacks", "parse_budget", "recording_bytes", "rows_that_fit"]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["parse_budget", "recording_bytes", "rows_that_fit", "token_slices"]
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 FRACTION_FREE = 0.4
@@ -75,36 +71,6 @@ def recording_bytes(setup: Setup) -> int:
 def rows_that_fit(budget: int, bytes_per_row: int) -> int:
     """Return how many rows a stack may have; at least one."""
     return max(1, budget // max(1, bytes_per_row))
-
-
-def in_stacks(
-    items: Sequence[Item], most: int, run: Callable[[Sequence[Item]], Result]
-) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Yield stacks of items with their results, halving the stack when the device runs out.
-
-    Args:
-        items: What is run.
-        most: The largest stack to try.
-        run: Runs one stack.
-    """
-    start = 0
-    while start < len(items):
-        stack = items[start : start + most]
-        try:
-            result = run(stack)
-        except (MemoryError, RuntimeError) as error:
-            if not is_shortage(error) or len(stack) == 1:
-                raise
-            most = max(1, len(stack) // 2)
-            _release()
-            continue
-        yield stack, result
-        start += len(stack)
-
-
-def _release() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def token_slices(n_rows: int, tokens_per_row: int, device: Any) -> Iterator[slice]:

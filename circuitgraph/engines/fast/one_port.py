@@ -18,8 +18,9 @@ from torch import Tensor
 from circuitgraph.engines.fast.alike import AlikeRows, TestedPort
 from circuitgraph.engines.fast.baseline import Baseline
 from circuitgraph.engines.fast.kept import KeptEdges
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.memory import rows_that_fit
 from circuitgraph.engines.fast.writes import distinct_rows
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.nodes import Logits, Port
 
 __all__ = ["PortTests"]

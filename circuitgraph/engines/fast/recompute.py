@@ -6,9 +6,10 @@ import torch
 
 from circuitgraph.engines.fast.attend import Override, attend
 from circuitgraph.engines.fast.measure import bytes_per_row, most_ports
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.memory import rows_that_fit
 from circuitgraph.engines.fast.send import mlp_change
 from circuitgraph.engines.fast.state import Outputs, State
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.nodes import MLP, Head
 from circuitgraph.plan import PatchPort
 from circuitgraph.schedule import Stage

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.engines.fast.index import PatchIndex, Writes
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit, token_slices
+from circuitgraph.engines.fast.memory import rows_that_fit, token_slices
 from circuitgraph.engines.fast.state import Arrived, Outputs, State
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.lens.calls import adapt_call
 from circuitgraph.nodes import MLP, Head
 from circuitgraph.plan import FromSource, PatchWrite, ReplaceSenders

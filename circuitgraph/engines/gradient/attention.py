@@ -12,6 +12,7 @@ from circuitgraph.lens.backend import Backend
 from circuitgraph.lens.norms import find_norm
 from circuitgraph.lens.record import Recording
 from circuitgraph.lens.segments import Segments
+from circuitgraph.lens.shortage import is_shortage
 
 __all__ = ["known_attention"]
 
@@ -54,7 +55,9 @@ def _known(
     function = partial(blocks.attention_input, number, call=clean.layers[number].call)
     try:
         norm = find_norm(function, layer.resid.detach()[:2], reads[:2])
-    except Exception:  # noqa: BLE001  # a block that cannot be probed is differentiated instead
+    except Exception as error:  # a block that cannot be probed is differentiated instead
+        if is_shortage(error):
+            raise
         return None
     if norm is None:
         return None

@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitgraph.engines.fast.engine import FastEngine
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.memory import rows_that_fit
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import Sender, run_send
 from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.gradient.asked import Asked, Meeting
 from circuitgraph.engines.gradient.ports import PortGradients, token_slices
 from circuitgraph.engines.gradient.runs import Gradients
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.request import Positions
 from circuitgraph.schedule import Schedule
 from circuitgraph.schedule import schedule as make_schedule

@@ -64,7 +64,8 @@ class GradientEngine:
         if setup.metric.of_prompts(slice(0, 1)) is None:
             return setup.n_prompts
         share = parse_budget(self.options.memory_budget, setup.clean.device) // 2
-        return max(1, min(setup.n_prompts, share // graph_bytes(setup)))
+        fit = min(setup.n_prompts, share // graph_bytes(setup))
+        return max(1, min(fit, self.options.at_once or fit))
 
     @cached_property
     def fast(self) -> FastEngine:

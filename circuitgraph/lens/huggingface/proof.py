@@ -15,6 +15,7 @@ from circuitgraph.lens.axes import argument_axes
 from circuitgraph.lens.calls import CannotSlice
 from circuitgraph.lens.huggingface.families import HuggingFaceMap
 from circuitgraph.lens.record import record
+from circuitgraph.lens.shortage import is_shortage
 from circuitgraph.lens.traits import close
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
     try:
         argument_axes(backend.parts, tokens)  # runs of its own, which must not be counted below
     except (RuntimeError, KeyError, IndexError, AttributeError, TypeError) as error:
+        if is_shortage(error):
+            raise
         return _cannot_run(backend, tokens, error)
     read: dict[int, list[Tensor]] = {}
 
@@ -44,6 +47,8 @@ def prove(backend: "Blocks", names: HuggingFaceMap) -> str:
     try:
         recording = record(backend.parts, tokens, copies=True)
     except (RuntimeError, KeyError, IndexError, AttributeError, TypeError) as error:
+        if is_shortage(error):
+            raise
         return _cannot_run(backend, tokens, error)
     finally:
         for handle in handles:
