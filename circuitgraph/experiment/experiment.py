@@ -42,8 +42,8 @@ from circuitgraph.experiment.prompts import (
     read_prompts,
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
-from circuitgraph.experiment.sizing import cut
 from circuitgraph.experiment.shortage import naming_the_budget, on_fewer_prompts
+from circuitgraph.experiment.sizing import cut
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values
