@@ -64,11 +64,11 @@ class TestErrors:
                 "@each stands at some members of [0.0@each, 0.1]: give it to all or to none",
             ),
             (
-                "0.0 -> 1.0.q@S1, 0.1 -> 1.0.q@S2 => logits",
+                "0.0@S1 -> 1.0.q@S1, 0.1 -> 1.0.q@S2 => logits",
                 UnsupportedError,
                 (
-                    "1.0.q receives at different positions in one list of edges: "
-                    "give all edges into a port the same positions"
+                    "1.0.q receives at different positions in one list of edges, so each edge sends "
+                    "where it is heard: write 0.1@S2 -> 1.0.q@S2 for 0.1 -> 1.0.q@S2"
                 ),
             ),
             (

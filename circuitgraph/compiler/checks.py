@@ -28,6 +28,7 @@ from circuitgraph.request import (
     Positions,
     Request,
     Site,
+    SiteEdge,
     Sweep,
     Term,
     Through,
@@ -120,7 +121,11 @@ def _missing(graph: ModelGraph, site: Site) -> NodeError | None:
 
 
 def check_positions(
-    graph: ModelGraph, request: Request, n_positions: int | None, problems: Problems
+    graph: ModelGraph,
+    request: Request,
+    through: frozenset[Head | MLP],
+    n_positions: int | None,
+    problems: Problems,
 ) -> None:
     """Check that positions are swept in one place, and that each node's positions are clear."""
     if n_positions is not None and (not isinstance(n_positions, int) or n_positions < 1):
@@ -136,7 +141,7 @@ def check_positions(
                     found = receivers_at(graph, sites) if number else senders_at(sites)
                     _check_clear(found, f"in {joint}", problems)
         case EdgesRequest() if has_positions(request):
-            _check_edge_positions(graph, request, problems)
+            _check_edge_positions(graph, request, through, problems)
 
 
 def _check_each(steps: Sequence[Term], n_positions: int | None, problems: Problems) -> None:
@@ -154,21 +159,53 @@ def _check_each(steps: Sequence[Term], n_positions: int | None, problems: Proble
             )
 
 
-def _check_edge_positions(graph: ModelGraph, request: EdgesRequest, problems: Problems) -> None:
-    places: dict[Port, Positions] = {}
-    heard: dict[Port, list[Site]] = {}
+def _check_edge_positions(
+    graph: ModelGraph,
+    request: EdgesRequest,
+    through: frozenset[Head | MLP],
+    problems: Problems,
+) -> None:
+    heard: dict[Port, list[SiteEdge]] = {}
     for edge in request.edges:
         for port in ports_at(graph, edge.receiver):
-            heard.setdefault(port, []).append(edge.sender)
-            if places.setdefault(port, edge.receiver.at) != edge.receiver.at:
-                problems.add(
-                    UnsupportedError(
-                        f"{port} receives at different positions in one list of edges: "
-                        "give all edges into a port the same positions"
-                    )
-                )
-    for port, senders in heard.items():
-        _check_clear(senders_at(senders), f"among the senders to {port}", problems)
+            heard.setdefault(port, []).append(edge)
+    for port, edges in heard.items():
+        senders = senders_at([edge.sender for edge in edges])
+        _check_clear(senders, f"among the senders to {port}", problems)
+        if len({edge.receiver.at for edge in edges}) > 1:
+            _check_apart(port, edges, through, problems)
+
+
+def _check_apart(
+    port: Port,
+    edges: Sequence[SiteEdge],
+    through: frozenset[Head | MLP],
+    problems: Problems,
+) -> None:
+    """Check that edges into one port can stand at positions of their own.
+
+    The port hears all of them wherever one of them stands. So each must send at no other position
+    than it is heard at, and stay there: then nothing arrives but what was asked for.
+    """
+    where = f"{port} receives at different positions in one list of edges"
+    if any(isinstance(node, Head) for node in through):
+        problems.add(
+            UnsupportedError(
+                f"{where}, and paths that pass through heads do not stay at theirs: give all edges "
+                "into a port the same positions"
+            )
+        )
+        return
+    for edge in edges:
+        sent, at = edge.sender.at, edge.receiver.at
+        if at is None or (isinstance(at, tuple) and isinstance(sent, tuple) and {*sent} <= {*at}):
+            continue
+        problems.add(
+            UnsupportedError(
+                f"{where}, so each edge sends where it is heard: write {edge.sender.what}"
+                f"{positions_text(at)} -> {edge.receiver} for {edge}"
+            )
+        )
 
 
 def _check_clear(

@@ -80,7 +80,7 @@ def compile(
     through = nodes_passed(graph, variant, problems)
     check_words(mode, source, problems)
     check_nodes(graph, asked, problems)
-    check_positions(graph, asked, n_positions, problems)
+    check_positions(graph, asked, through, n_positions, problems)
     check_meeting(asked, through, problems)
     _raise(asked, problems)
 

@@ -24,6 +24,7 @@ from circuitgraph.request import (
     PathRequest,
     Positions,
     Site,
+    SiteEdge,
     Sweep,
     Term,
 )
@@ -329,14 +330,21 @@ def has_each(term: Term) -> bool:
 
 
 def edge_set(graph: ModelGraph, request: EdgesRequest) -> EdgeSet:
-    """Return receivers grouped by equal sets of senders, since those share a sender run."""
-    heard: dict[Receiver, list[Site]] = {}
+    """Return receivers grouped by equal sets of senders, since those share a sender run.
+
+    A port whose edges stand at positions of their own receives at all of these: each sender is
+    patched at its own alone.
+    """
+    heard: dict[Port, list[SiteEdge]] = {}
     for edge in request.edges:
         for port in ports_at(graph, edge.receiver):
-            heard.setdefault(Receiver(port, edge.receiver.at), []).append(edge.sender)
+            heard.setdefault(port, []).append(edge)
     groups: dict[frozenset[Sender], list[Receiver]] = {}
-    for receiver, sites in heard.items():
-        groups.setdefault(frozenset(senders_of(tuple(sites))), []).append(receiver)
+    for port, edges in heard.items():
+        at = list(dict.fromkeys(edge.receiver.at for edge in edges))
+        receiver = Receiver(port, None if None in at else _joined(at))
+        senders = senders_of(tuple(edge.sender for edge in edges))
+        groups.setdefault(frozenset(senders), []).append(receiver)
     return EdgeSet(
         tuple(
             Hop(tuple(sorted(senders, key=lambda sender: sender.node)), tuple(receivers))
