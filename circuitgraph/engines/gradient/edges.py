@@ -20,13 +20,14 @@ from circuitgraph.compiler.cells import PathCells
 from circuitgraph.compiler.grid import Receiver, Sender
 from circuitgraph.compiler.runs import RunWriter
 from circuitgraph.engines.fast.engine import FastEngine
-from circuitgraph.engines.fast.memory import in_stacks, rows_that_fit
+from circuitgraph.engines.fast.memory import rows_that_fit
 from circuitgraph.engines.fast.send import Sender as SenderStage
 from circuitgraph.engines.fast.state import State
 from circuitgraph.engines.gradient.asked import HeldPlaces
 from circuitgraph.engines.gradient.estimators import Estimator
 from circuitgraph.engines.gradient.ports import PortGradients, prompt_slices
 from circuitgraph.engines.gradient.runs import mean_gradients
+from circuitgraph.engines.splitting import in_stacks
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Writer
 from circuitgraph.plan import Axis, Cell, PatchPort, Plan, ReadLogits, Run, Source
 from circuitgraph.plan.cells import SomeCells
