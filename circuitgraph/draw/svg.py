@@ -22,7 +22,8 @@ _MARK = re.compile(
 )
 _SPOKEN = re.compile(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"')
 _NAME = re.compile(r'(\bid="|url\(#|href="#)')
-_PLACE = re.compile(r'(?<= d=")[^"]*|(?<= transform=")[^"]*')
+_PLACE = re.compile(r' (?:d|transform)="[^"]*\.\d{3}[^"]*"')
+_QUOTED = re.compile(r'>[^<"]+"[^<]*<|>"[^<]*<')
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
@@ -54,6 +55,8 @@ def finished_svg(text: str, words: str) -> str:
         font-size="10px" textLength="11.12" lengthAdjust="spacingAndGlyphs">10</text></svg>'
     """
     element = plain_text(text[text.index("<svg") :]).removeprefix("<svg").rstrip()
+    # In what is written no quote stays bare, so that it cannot look like an attribute below.
+    element = _QUOTED.sub(lambda found: found[0].replace('"', "&quot;"), element)
     if 'class="marks"' in element[:200]:  # Vega's: marks keep their words, all else is silent
         parts = re.split(f"({_MARK.pattern})", element)
         element = "".join(

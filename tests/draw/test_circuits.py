@@ -180,7 +180,7 @@ class TestWords:
         assert float(ET.fromstring(long.svg).get("width").removesuffix("pt")) < 620
 
     def test_text_stays_text(self):
-        evil = '<script>alert("x")</script>\\N\\G{|}&];evil[label=1'
+        evil = '<script>alert("x")</script>\\N\\G{|}&];id="a"class="b"[label=1'
         circuit = Circuit.from_edges(GPT2, {"9.9 -> logits": 1.0}, {evil: ["9.9"]})
         for drawing in (circuit.draw(title=evil), circuit.draw(title=evil, bundle=True)):
             assert written(drawing).count(evil) == 2
