@@ -125,9 +125,20 @@ def _points(points: pd.DataFrame) -> list[Spec]:
             "mark": {"type": "point", "shape": "diamond", "size": 90, "filled": True, "color": INK},
             "encoding": {"x": _X, "y": _Y, "description": {"field": "name"}},
         },
-        data
-        | {
-            "mark": {"type": "text", "align": "left", "dx": 8, "dy": -8, "aria": False},
-            "encoding": {"x": _X, "y": _Y, "text": {"field": "name"}},
-        },
+        *(_names(side, rows) for side, rows in zip(("left", "right"), _sides(points), strict=True)),
     ]
+
+
+def _sides(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return every other circuit by size: names of neighbours stand on different sides."""
+    ordered = points.sort_values("edges")
+    return ordered.iloc[::2], ordered.iloc[1::2]
+
+
+def _names(side: str, points: pd.DataFrame) -> Spec:
+    dx = 8 if side == "left" else -8
+    return {
+        "data": {"values": _rows(points)},
+        "mark": {"type": "text", "align": side, "dx": dx, "dy": 2, "aria": False},
+        "encoding": {"x": _X, "y": _Y, "text": {"field": "name"}},
+    }
