@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from circuitgraph.experiment import Experiment as Experiment
     from circuitgraph.experiment import Given as Given
     from circuitgraph.experiment import Mean as Mean
+    from circuitgraph.experiment import Method as Method
     from circuitgraph.lens.huggingface import HuggingFaceMap as HuggingFaceMap
     from circuitgraph.metrics import Accuracy as Accuracy
     from circuitgraph.metrics import Activation as Activation
@@ -81,6 +82,7 @@ __all__ = [
     "LogitMargin",
     "Logits",
     "Mean",
+    "Method",
     "ModelGraph",
     "ModelShape",
     "Plan",
@@ -119,6 +121,7 @@ _LATER = {
     "Experiment": "circuitgraph.experiment",
     "Given": "circuitgraph.experiment",
     "Mean": "circuitgraph.experiment",
+    "Method": "circuitgraph.experiment",
     "HuggingFaceMap": "circuitgraph.lens.huggingface",
     "KLDivergence": "circuitgraph.metrics",
     "LogProb": "circuitgraph.metrics",

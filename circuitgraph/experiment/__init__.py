@@ -5,6 +5,7 @@ hands plans to an engine and labels what comes back. It knows nothing of files o
 """
 
 from circuitgraph.experiment.experiment import Experiment
+from circuitgraph.experiment.method import Method
 from circuitgraph.experiment.source import Given, Mean
 
-__all__ = ["Experiment", "Given", "Mean"]
+__all__ = ["Experiment", "Given", "Mean", "Method"]

@@ -31,6 +31,7 @@ from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.judging import Judging
 from circuitgraph.experiment.labels import attributes
 from circuitgraph.experiment.meeting import keep_meeting
+from circuitgraph.experiment.method import MethodGiven, method_parts
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.experiment.prompts import (
     PositionsGiven,
@@ -56,7 +57,7 @@ from circuitgraph.lens.guard import guarded
 from circuitgraph.metrics import Prompts, Readout, rounding
 from circuitgraph.nodes import Edge, Writer
 from circuitgraph.plan import Plan
-from circuitgraph.request import EdgeSets, Mode, Request, Variant, as_request, positions_in
+from circuitgraph.request import EdgeSets, Mode, Request, as_request, positions_in
 from circuitgraph.schedule import Schedule
 from circuitgraph.sweeps.executor import (
     Advance,
@@ -300,7 +301,7 @@ class Experiment(Judging):
     def plan(
         self,
         request: Asked,
-        variant: Variant = "mlps",
+        variant: MethodGiven = "mlps",
         mode: Mode = "set",
         *,
         source: SourceGiven = "corrupt",
@@ -310,7 +311,8 @@ class Experiment(Judging):
         Args:
             request: Text such as ``5.5 -> 8.6.v => logits``, a `Request`, an `Edge`, or a
                 collection of edges.
-            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`.
+            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`. Or
+                variant, mode and source as one value: `Method`.
             mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
             source: Where patched values come from.
 
@@ -319,6 +321,7 @@ class Experiment(Judging):
             NodeError: A node is not in the model, or a sender does not come before its receiver.
         """
         asked = as_request(request)
+        variant, mode, source = method_parts(variant, mode, source)
         source = source_parts(source).word
         key = (asked, str(variant), str(mode), str(source))
         if key in self._plans:
@@ -345,7 +348,7 @@ class Experiment(Judging):
     def patch(
         self,
         request: Asked,
-        variant: Variant = "mlps",
+        variant: MethodGiven = "mlps",
         mode: Mode = "set",
         engine: EngineGiven = "fast",
         *,
@@ -360,7 +363,8 @@ class Experiment(Judging):
         Args:
             request: Text such as ``head -> logits``, a `Request`, an `Edge`, or a collection of
                 edges that are patched together.
-            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`.
+            variant: What direct paths may pass through: ``mlps``, ``single-pass`` or `Through`. Or
+                variant, mode and source as one value: `Method`.
             mode: What patching several receivers means: ``set``, ``add`` or ``replace``.
             engine: ``fast``, ``reference`` to run the plan hook by hook, or a value that prepares
                 an engine. Clean, corrupt and patched values all come from the engine that answers,
@@ -394,6 +398,7 @@ class Experiment(Judging):
             ... )  # doctest: +SKIP
             >>> effects["answer"].top(3)  # doctest: +SKIP
         """
+        variant, mode, source = method_parts(variant, mode, source)
         source, values, dataset = source_parts(source, values, dataset)
         question = Question(
             as_request(request),
@@ -409,7 +414,9 @@ class Experiment(Judging):
         return self._answered(self._prepared(question))
 
     @on_the_model
-    def schedule(self, request: Asked, variant: Variant = "mlps", mode: Mode = "set") -> Schedule:
+    def schedule(
+        self, request: Asked, variant: MethodGiven = "mlps", mode: Mode = "set"
+    ) -> Schedule:
         """Return what the fast engine would really run for a request, and in how many stacks.
 
         Costs no forward pass beyond the recordings.
@@ -421,7 +428,7 @@ class Experiment(Judging):
     def compare(
         self,
         request: Asked,
-        variants: Variant | Sequence[Variant] | None = None,
+        variants: MethodGiven | Sequence[MethodGiven] | None = None,
         mode: Mode = "set",
         *,
         modes: Mode | Sequence[Mode] | None = None,
@@ -437,8 +444,8 @@ class Experiment(Judging):
 
         Args:
             request: As for `patch`.
-            variants: The variants to compare; by default both, or ``mlps`` alone where modes,
-                sources or engines are compared.
+            variants: The variants, or methods, to compare; by default both variants, or ``mlps``
+                alone where modes, sources or engines are compared.
             mode: The mode, the same for all.
             modes: The modes to compare.
             sources: The sources of the patched value to compare.

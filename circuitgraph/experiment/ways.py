@@ -8,6 +8,7 @@ from typing import Any
 from circuitgraph.engines.choice import EngineGiven, choose_engine
 from circuitgraph.engines.engine import EngineChoice
 from circuitgraph.errors import Problems, RequestError
+from circuitgraph.experiment.method import MethodGiven, method_parts
 from circuitgraph.experiment.source import SourceGiven
 from circuitgraph.request import Mode, Through, Variant
 
@@ -25,7 +26,7 @@ class Way:
 
 
 def ways_of(
-    variants: Variant | Sequence[Variant] | None = None,
+    variants: MethodGiven | Sequence[MethodGiven] | None = None,
     mode: Mode = "set",
     modes: Mode | Sequence[Mode] | None = None,
     sources: SourceGiven | Sequence[SourceGiven] | None = None,
@@ -82,7 +83,8 @@ def ways_of(
     found = {}
     for values in product(*lists):
         said = [_word(value) for value, all_ in zip(values, lists, strict=True) if len(all_) > 1]
-        found[", ".join(said)] = Way(*values)
+        variant, of_mode, source, engine = values
+        found[", ".join(said)] = Way(*method_parts(variant, of_mode, source), engine)
     return found
 
 
