@@ -1,6 +1,6 @@
 """`Drawing`: a circuit, a plan or a schedule as a picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from circuitgraph.draw.picture import Picture
 from circuitgraph.errors import CircuitError
@@ -19,7 +19,7 @@ class Drawing(Picture):
             draws the same from it.
     """
 
-    svg: str
+    svg: str = field()  # without it, what is inherited would be its default
     caption: str = "circuit"
     dot: str = ""
 
