@@ -59,7 +59,7 @@ def plot_curves(
 
     def told(options: tuple[object, ...]) -> Spec:
         scale = {"domain": names, "range": options[: len(names)]}
-        legend = {"orient": "bottom", "columns": 1, "symbolOpacity": 1}
+        legend = {"orient": "bottom", "columns": 1, "symbolOpacity": 1, "symbolStrokeWidth": 0}
         plain = {"field": "curve", "type": "nominal", "title": None}
         return plain | {"scale": scale, "legend": legend}
 
