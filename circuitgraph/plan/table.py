@@ -8,7 +8,7 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Node
 from circuitgraph.plan.ops import PatchPort, PatchWrite, ReplaceSenders, Run
 from circuitgraph.plan.reach import reached
-from circuitgraph.request import EachPosition, Positions
+from circuitgraph.request.sites import positions_text
 
 if TYPE_CHECKING:
     from circuitgraph.plan.plan import Plan
@@ -65,17 +65,6 @@ def _layers_from(chosen: list[Node], members: tuple[Node, ...]) -> str:
     return f"{low}-{high}" if low != high else str(low)
 
 
-def at_text(at: Positions) -> str:
-    """Return positions as they stand in the notation."""
-    match at:
-        case None:
-            return ""
-        case EachPosition():
-            return "@each"
-        case _:
-            return "@" + ",".join(map(str, at))
-
-
 def patched_text(run: Run) -> str:
     """Return what a run patches, in few words."""
     parts: list[str] = []
@@ -85,12 +74,12 @@ def patched_text(run: Run) -> str:
         return f"{n_edges} edges into {len(replaced)} ports: live with their senders replaced"
     writes: dict[str, list[str]] = {}
     for op in run.patched:
-        writes.setdefault(str(op.value), []).append(f"{op.node}{at_text(op.at)}")
+        writes.setdefault(str(op.value), []).append(f"{op.node}{positions_text(op.at)}")
     for value, names in writes.items():
         parts.append(f"{_few(names)} <- {value}")
     ports: dict[str, list[str]] = {}
     for port in run.ports:
-        ports.setdefault(_port_value(port), []).append(f"{port.port}{at_text(port.at)}")
+        ports.setdefault(_port_value(port), []).append(f"{port.port}{positions_text(port.at)}")
     for value, names in ports.items():
         parts.append(f"{_few(names)} <- {value}")
     return "; ".join(parts) or "-"
@@ -107,7 +96,7 @@ def _port_value(op: PatchPort | ReplaceSenders) -> str:
 
 
 def _write(op: PatchWrite) -> str:
-    return f"{op.node}{at_text(op.at)}"
+    return f"{op.node}{positions_text(op.at)}"
 
 
 def _few(names: list[str], most: int = 6) -> str:

@@ -6,7 +6,7 @@ from circuitgraph.graph import ModelGraph
 from circuitgraph.nodes import MLP, Embed, Head, Logits, Node, Port
 from circuitgraph.plan import FromRun, PatchPort, PatchWrite, Plan, ReplaceSenders, Run
 from circuitgraph.plan.reach import reached
-from circuitgraph.plan.table import at_text
+from circuitgraph.request.sites import positions_text
 
 __all__ = ["listed", "recording_words", "run_words", "some", "source_words", "span"]
 
@@ -96,7 +96,7 @@ def _speaking(plan: Plan, run: Run) -> list[str]:
 
 
 def _placed(thing: Node | Port, op: PatchWrite | PatchPort | ReplaceSenders) -> str:
-    at = at_text(op.at).removeprefix("@")
+    at = positions_text(op.at).strip("@{}")
     return f"{_called(thing)} at {at}" if at else _called(thing)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from circuitgraph.engines.engine import MeasuredCells
 from circuitgraph.engines.fast.activations import read_activations
 from circuitgraph.engines.fast.circuits import Circuits, cannot_judge
+from circuitgraph.engines.fast.counting import count_stacks
 from circuitgraph.engines.fast.kept import kept_by_plan
 from circuitgraph.engines.fast.measure import run_measure, with_activations
 from circuitgraph.engines.fast.memory import parse_budget, recording_bytes
@@ -25,7 +26,6 @@ from circuitgraph.engines.fast.readout import clean_logits, measure_rows
 from circuitgraph.engines.fast.recompute import run_recompute
 from circuitgraph.engines.fast.send import run_send
 from circuitgraph.engines.fast.stack import JobStack
-from circuitgraph.engines.fast.stacks import count_stacks
 from circuitgraph.engines.fast.state import Outputs, State
 from circuitgraph.engines.reference import ReferenceEngine
 from circuitgraph.engines.setup import Setup
