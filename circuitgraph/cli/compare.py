@@ -22,7 +22,7 @@ from circuitgraph.cli.options import (
     Variants,
 )
 from circuitgraph.cli.setting import Setting, known_graph, read_variant
-from circuitgraph.cli.telling import say, say_table, say_title, signed, step
+from circuitgraph.cli.telling import interval, say, say_table, say_title, signed, step
 from circuitgraph.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def say_comparison(comparison: "Comparison", top: int) -> None:
         rest = [
             (
                 signed(row["difference"]),
-                f"{signed(row['ci_low'])} to {signed(row['ci_high'])}",
+                interval(row["ci_low"], row["ci_high"]),
                 "differs" if row["differs"] else "",
             )
             for row in table

@@ -24,7 +24,7 @@ from circuitgraph.cli.options import (
     named_folder,
 )
 from circuitgraph.cli.setting import Setting
-from circuitgraph.cli.telling import say, say_table, say_title, signed, step
+from circuitgraph.cli.telling import interval, say, say_table, say_title, signed, step
 from circuitgraph.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def say_queries(queries: "Effects", writers: Sequence[str]) -> None:
             (
                 str(row["name"]),
                 signed(row["effect"]),
-                f"{signed(row['ci_low'])} to {signed(row['ci_high'])}",
+                interval(row["ci_low"], row["ci_high"]),
                 in_words(row["effect"]) if row["significant"] else "within chance",
             )
             for row in queries.top(5).to_dict("records")

@@ -1,6 +1,8 @@
 """``circuitgraph patch``: one request, one variant."""
 
-from typing import TYPE_CHECKING, Literal, assert_never
+from collections.abc import Hashable, Mapping
+from math import isnan
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import circuitgraph as cg
 from circuitgraph.cli.findings import circuit_notes, shown_circuit
@@ -26,7 +28,7 @@ from circuitgraph.cli.options import (
     VariantText,
 )
 from circuitgraph.cli.setting import Setting, known_graph, read_variant
-from circuitgraph.cli.telling import say, say_table, say_title, signed, step
+from circuitgraph.cli.telling import interval, say, say_table, say_title, signed, step
 from circuitgraph.errors import RequestError
 from circuitgraph.models import DEFAULT_MODEL
 
@@ -124,6 +126,11 @@ def read_engine(engine: EstimatorName, steps: int, rules: RulesName | None) -> "
             assert_never(engine)
 
 
+def _verdict(row: Mapping[Hashable, Any]) -> str:
+    """Return what can be said against chance: nothing where one prompt allows no test."""
+    return "" if row["significant"] or isnan(row["p"]) else "within chance"
+
+
 def say_effects(effects: "Effects", top: int) -> None:
     """Print what was asked, and the strongest effects with their intervals."""
     first, *rest = repr(effects).splitlines()
@@ -136,8 +143,8 @@ def say_effects(effects: "Effects", top: int) -> None:
             (
                 str(row["name"]),
                 signed(row["effect"]),
-                f"{signed(row['ci_low'])} to {signed(row['ci_high'])}",
-                "" if row["significant"] else "within chance",
+                interval(row["ci_low"], row["ci_high"]),
+                _verdict(row),
             )
             for row in table.to_dict("records")
         ],

@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "say", "say_files", "say_table", "say_title", "show", "signed", "step"]
+__all__ = [
+    "complain",
+    "interval",
+    "say",
+    "say_files",
+    "say_table",
+    "say_title",
+    "show",
+    "signed",
+    "step",
+]
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -75,6 +85,16 @@ def signed(effect: float) -> str:
         return ""
     text = f"{effect:+.2f}".replace("-", "−")
     return text[1:] if text[1:] == "0.00" else text
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval, or why there is none.
+
+    Example:
+        >>> interval(-0.806, -0.482), interval(float("nan"), float("nan"))
+        ('−0.81 to −0.48', 'one prompt: none')
+    """
+    return "one prompt: none" if isnan(low) else f"{signed(low)} to {signed(high)}"
 
 
 @contextmanager
