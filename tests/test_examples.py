@@ -49,6 +49,7 @@ def test_runs(path, smollm2, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cg, "load_model", lambda *_: smollm2)  # loaded once for all tests
     few = functools.partial(few_prompts, most=FEWER.get(path.stem, FEW))
     monkeypatch.setattr(cg.tasks, "ioi", few)
+    monkeypatch.setenv("PROMPTS", str(FEWER.get(path.stem, FEW)))
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(path))
     assert capsys.readouterr().out

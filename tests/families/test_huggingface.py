@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import circuitgraph as cg
 from circuitgraph.checks import run_checks
 from circuitgraph.errors import ModelError
 from circuitgraph.experiment import Experiment
@@ -54,6 +55,29 @@ def test_gives_the_numbers_of_the_bridge(family: Family) -> None:
             )
             assert np.allclose(one, other, rtol=0, atol=allowed, equal_nan=True), request
             assert np.nanmax(np.abs(other - theirs.clean_metric)) > 1e-3 * scale
+
+
+ESTIMATORS = (cg.EAP(), cg.EAPIG(2), cg.EAPIG(2, path="activations"), cg.EAP(rules="relp"))
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "GPT-NeoX", "Llama", "Gemma 3"])
+def test_estimates_are_those_of_the_bridge(name: str) -> None:
+    """Every edge, each prompt."""
+    family = next(one for one in PLAIN if one.name == name)
+    with exactly(family):
+        theirs, ours = (
+            Experiment(model, tokens(3), tokens(4), metric, progress=False)
+            for model in (family.bridge(), family.module())
+        )
+        for engine in ESTIMATORS:
+            one, other = (
+                exp.patch("node -> port => logits", "single-pass", engine=engine).difference()
+                for exp in (theirs, ours)
+            )
+            scale = float(abs(one).max())
+            assert scale > 1e-3
+            within = 1e-9 if family.dtype == torch.float64 else 1e-4
+            np.testing.assert_allclose(one, other, rtol=0, atol=within * scale, err_msg=str(engine))
 
 
 SOME = ("keys", "longer paths", "positions", "5 all writers", "untouched")

@@ -7,7 +7,6 @@ through by hand.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -76,38 +75,3 @@ def attribute(
         (node, port): sum((change[node] * run[port]).sum((1, 2)) for run in runs) / len(runs)
         for node, port in plain.edges
     }
-
-
-# ---------------------------------------------------------------------------------- other rules
-
-
-def relp_gpt2(plain: PlainTransformer, hf: torch.nn.Module) -> PlainTransformer:
-    """A GPT-2 whose norms' scales and activations' ratios are constants."""
-
-    def norm(module: torch.nn.LayerNorm) -> Callable[[Tensor], Tensor]:
-        def run(x: Tensor) -> Tensor:
-            centred = x - x.mean(-1, keepdim=True)
-            size = (centred.pow(2).mean(-1, keepdim=True) + module.eps).sqrt().detach()
-            return centred / size * module.weight + module.bias
-
-        return run
-
-    def mlp(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
-        def run(x: Tensor) -> Tensor:
-            inner = x @ module.c_fc.weight + module.c_fc.bias
-            gelu = torch.nn.functional.gelu(inner, approximate="tanh")
-            return inner * (gelu / inner).detach() @ module.c_proj.weight + module.c_proj.bias
-
-        return run
-
-    layers = []
-    for layer, block in zip(plain.layers, hf.transformer.h, strict=True):
-        attention = replace(layer.attention, norm=norm(block.ln_1))
-        layers.append(
-            replace(
-                layer,
-                attention=attention,
-                mlp=replace(layer.mlp, function=mlp(block.mlp), norm=norm(block.ln_2)),
-            )
-        )
-    return replace(plain, layers=tuple(layers), final_norm=norm(hf.transformer.ln_f))
