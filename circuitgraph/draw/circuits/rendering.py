@@ -58,9 +58,10 @@ def _centered(svg: str, dot: str) -> str:
 
     Graphviz measures with the fonts that this machine has; only their middle is the same in all.
     """
+    still = dot.replace("splines=true", "splines=none", 1)  # lines need no second way
     places = {
         (op["text"], round(op["pt"][0], 1)): op["pt"][0] + op["width"] / 2
-        for thing in json.loads(render(dot, "nop", "json"), strict=False).get("objects", ())
+        for thing in json.loads(render(still, "nop", "json"), strict=False).get("objects", ())
         for op in thing.get("_ldraw_", ())
         if op["op"] == "T" and op["align"] == "l"
     }
