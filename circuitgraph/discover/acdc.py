@@ -20,12 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import circuitgraph
+from circuitgraph.arguments import number
 from circuitgraph.circuit import Circuit, Weight
 from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.discover.search import Search
 from circuitgraph.engines.fast import FastEngine
 from circuitgraph.errors import CircuitError
-from circuitgraph.evaluation.judge import Judge
+from circuitgraph.evaluation.judge import Judge, check_experiment
 from circuitgraph.experiment.progress import progress_bar
 from circuitgraph.nodes import Edge, Logits, Node, Port
 
@@ -76,9 +77,10 @@ def acdc(
         >>> found = cg.discover.acdc(exp, 0.01)  # doctest: +SKIP
         >>> found.circuit, found.steps  # doctest: +SKIP
     """
+    check_experiment(experiment)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number):
         raise CircuitError(f"threshold must be a number, got {threshold!r}")
-    if not np.isfinite(threshold) or threshold <= 0:
+    if not number("threshold", threshold, CircuitError) > 0:
         raise CircuitError(f"threshold must be above 0, got {threshold!r}")
     judge = Judge(experiment, metric=kl_metric(experiment) if metric is None else metric)
     inside = np.ones(len(judge.masks.edges), dtype=bool)
@@ -168,7 +170,8 @@ def by_receiver(
         CircuitError: An unknown order.
     """
     seeded = isinstance(order, int | np.integer) and not isinstance(order, bool)
-    if not seeded and order not in ("reverse", "forward"):
+    named = isinstance(order, str) and order in ("reverse", "forward")
+    if not named and not (seeded and int(order) >= 0):
         raise CircuitError(
             f"order must be 'reverse', 'forward' or the seed of a random order, got {order!r}"
         )

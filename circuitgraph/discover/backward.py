@@ -6,6 +6,7 @@ stands out becomes the next level. Standing out is a size and a test; the test i
 everything that was asked in the whole search, not within one sweep, and asked again at the end.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -15,11 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import circuitgraph
+from circuitgraph.arguments import flag
 from circuitgraph.circuit import Circuit, Weight
 from circuitgraph.discover.search import Search
 from circuitgraph.effects import Effects
 from circuitgraph.effects.statistics import Measurement
 from circuitgraph.errors import CircuitError, Problems
+from circuitgraph.evaluation.judge import check_experiment
 from circuitgraph.nodes import Edge, Embed, Logits, Node, Port, Writer, parse_node
 from circuitgraph.request import Variant
 
@@ -101,6 +104,8 @@ def backward(
         >>> found = cg.discover.backward(exp, 0.05, depth=3)  # doctest: +SKIP
         >>> found.circuit.draw()  # doctest: +SKIP
     """
+    check_experiment(experiment)
+    flag("significant", significant, CircuitError)
     _check(experiment, threshold, positions, depth, form, alpha)
     tested: list[Tested] = []
     sweeps = 0
@@ -136,20 +141,24 @@ def _check(
     alpha: object,
 ) -> None:
     problems = Problems()
-    number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
-    if threshold is not None and not (number and np.isfinite(threshold) and threshold >= 0):  # type: ignore[call-overload, operator]
+    real = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+    if threshold is not None and not (real and 0 <= threshold < math.inf):  # type: ignore[operator]
         problems.add(CircuitError(f"threshold must be a number of 0 or more, got {threshold!r}"))
     whole = isinstance(depth, int | np.integer) and not isinstance(depth, bool)
     if depth is not None and not (whole and depth >= 1):  # type: ignore[operator]
         problems.add(CircuitError(f"depth must be a whole number of 1 or more, got {depth!r}"))
-    if form not in get_args(Form):
+    if not isinstance(form, str) or form not in get_args(Form):
         problems.add(CircuitError(f"form must be 'downstream' or 'path', got {form!r}"))
     if not isinstance(alpha, float) or not 0 < alpha < 1:
         problems.add(CircuitError(f"alpha lies between 0 and 1, such as 0.05, got {alpha!r}"))
+    listed = positions is None or isinstance(positions, Sequence)
+    if not listed or isinstance(positions, bytes):
+        problems.add(CircuitError(f"positions is a list of names, got {positions!r}"))
+        positions = None
     if isinstance(positions, str):
         problems.add(CircuitError(f"positions is a list of names, such as [{positions!r}]"))
     for name in () if isinstance(positions, str) else positions or ():
-        if name not in experiment.positions:
+        if not isinstance(name, str) or name not in experiment.positions:
             known = ", ".join(experiment.positions)
             problems.add(CircuitError(f"no position named {name!r}: known are {known}"))
     problems.raise_if_any("cannot search")

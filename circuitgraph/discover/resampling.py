@@ -12,6 +12,7 @@ from circuitgraph.circuit.from_effects import cells_of_edges
 from circuitgraph.circuit.scores import EdgeScores, Sign, scores_of
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
+from circuitgraph.evaluation.evaluation import MOST
 
 __all__ = ["Stability", "stability"]
 
@@ -113,6 +114,8 @@ def stability(
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
         if not whole or number < least:
             raise CircuitError(f"{name} must be a whole number of {least} or more, got {number!r}")
+    if resamples > MOST:
+        raise CircuitError(f"resamples must be {MOST:,} at most, got {resamples!r}")
     if effects.n_prompts < 2:
         raise CircuitError("these effects have one prompt: there is nothing to draw anew")
     circuit, scores = cut(effects, n_edges, how, sign), scores_of(effects)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 from circuitgraph.evaluation.evaluation import whole_number
+from circuitgraph.evaluation.judge import check_experiment
 from circuitgraph.request import Variant
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def screen(
     """
     from circuitgraph.engines.gradient import EAPIG
 
+    check_experiment(experiment)
     n_keep, n_sample = whole_number("keep", keep, 1), whole_number("sample", sample, 0)
     generator = np.random.default_rng(whole_number("seed", seed, 0))
     estimates = experiment.patch(request, variant, engine=EAPIG() if by is None else by)

@@ -138,7 +138,7 @@ def evaluate(
     """Judge one circuit; see `Experiment.evaluate`."""
     judge = Judge(experiment, source)
     mask = judge.masks.of_circuit(circuit)
-    n_random = whole_number("baselines", baselines, 0)
+    n_random = whole_number("baselines", baselines, 0, MOST)
     whole_number("seed", seed, 0)
     number("confidence", confidence, CircuitError)
     if not 0 < confidence < 1:
@@ -175,14 +175,20 @@ def evaluate(
     )
 
 
-def whole_number(name: str, value: object, least: int) -> int:
+MOST = 1_000_000
+"""The largest number of circuits, sets or permutations that anybody can mean."""
+
+
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
     """Return a whole number, or say what is wrong with it.
 
     Raises:
-        CircuitError: It is no whole number, or too small.
+        CircuitError: It is no whole number, too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise CircuitError(f"{name} must be a whole number of {least} or more, got {value!r}")
+    if most is not None and value > most:
+        raise CircuitError(f"{name} must be {most:,} at most, got {value!r}")
     return int(value)
 
 

@@ -18,7 +18,7 @@ from circuitgraph.arguments import number
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.masks import Mask
 from circuitgraph.errors import CircuitError
-from circuitgraph.evaluation.evaluation import whole_number
+from circuitgraph.evaluation.evaluation import MOST, whole_number
 from circuitgraph.evaluation.judge import Judge
 from circuitgraph.evaluation.random_circuits import random_circuit, random_way
 from circuitgraph.plan import Source
@@ -87,8 +87,8 @@ def run_tests(
 ) -> CircuitTests:
     """Run the five tests; see `Experiment.test_circuit`."""
     judge = Judge(experiment, source)
-    whole_number("randoms", randoms, 2)
-    whole_number("permutations", permutations, 1)
+    whole_number("randoms", randoms, 2, MOST)
+    whole_number("permutations", permutations, 1, MOST)
     whole_number("seed", seed, 0)
     for name, share in (("epsilon", epsilon), ("quantile", quantile), ("alpha", alpha)):
         number(name, share, CircuitError)

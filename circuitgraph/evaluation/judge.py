@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import instance
 from circuitgraph.circuit.masks import EdgeMasks, Mask
 from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError, MetricError
@@ -21,12 +22,23 @@ from circuitgraph.request import EdgeSets
 if TYPE_CHECKING:
     from circuitgraph.experiment import Experiment
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "check_experiment"]
 
 Floats = NDArray[np.float64]
 
 NEAR = 0.01
 """A span between clean and empty smaller than this share of the metric's size is warned of."""
+
+
+def check_experiment(given: object) -> None:
+    """Refuse what is no experiment.
+
+    Raises:
+        CircuitError: It is something else.
+    """
+    from circuitgraph.experiment import Experiment
+
+    instance("experiment", given, Experiment, "cg.Experiment(model, task)", CircuitError)
 
 
 @dataclass(frozen=True)
@@ -44,8 +56,9 @@ class Judge:
     metric: Any = None
 
     def __post_init__(self) -> None:
+        check_experiment(self.experiment)
         allowed = ("corrupt", "zero", "mean", "mean-position")
-        if self.source not in allowed:
+        if not isinstance(self.source, str) or self.source not in allowed:
             raise CircuitError(
                 f"source must be one of {', '.join(map(repr, allowed))}, got {self.source!r}"
             )

@@ -17,7 +17,7 @@ from circuitgraph.arguments import number as finite
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.reading import read_node
 from circuitgraph.errors import CircuitError
-from circuitgraph.evaluation.evaluation import whole_number
+from circuitgraph.evaluation.evaluation import MOST, whole_number
 from circuitgraph.evaluation.judge import Judge
 from circuitgraph.nodes import MLP, Head, Node
 from circuitgraph.plan import Source
@@ -80,7 +80,7 @@ def completeness(
     """Compare circuit and model under knock-outs; see `Experiment.completeness`."""
     judge = Judge(experiment, source)
     mask = judge.masks.of_circuit(circuit)
-    whole_number("random_sets", random_sets, 0)
+    whole_number("random_sets", random_sets, 0, MOST)
     whole_number("greedy_steps", greedy_steps, 0)
     candidates = _candidates(judge.masks.nodes_of(mask))
     if not candidates:
@@ -220,7 +220,7 @@ def minimality(
 
     judge = Judge(experiment, source)
     mask = judge.masks.of_circuit(circuit)
-    if by not in ("edge", "node"):
+    if not isinstance(by, str) or by not in ("edge", "node"):
         raise CircuitError(f"by must be 'edge' or 'node', got {by!r}")
     finite("confidence", confidence, CircuitError)
     if not 0 < confidence < 1:

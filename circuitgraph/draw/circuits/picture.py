@@ -59,7 +59,7 @@ def draw_circuit(
         >>> draw_circuit(circuit, title="Name mover 9.9")
         Drawing: Name mover 9.9: 2 edges, 3 nodes
     """
-    if rankdir not in get_args(Rankdir):
+    if not isinstance(rankdir, str) or rankdir not in get_args(Rankdir):
         allowed = ", ".join(map(repr, get_args(Rankdir)))
         raise CircuitError(f"rankdir must be one of {allowed}, got {rankdir!r}")
     if not circuit.members:
