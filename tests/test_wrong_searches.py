@@ -14,6 +14,7 @@ import pytest
 import circuitgraph as cg
 from circuitgraph.engines.fast import FastEngine
 from circuitgraph.engines.fast.circuits import Circuits
+from circuitgraph.engines.gradient.engine import GradientEngine
 from circuitgraph.errors import CircuitError, CircuitGraphError
 from tests import models
 from tests.test_wrong_values import wrong_values
@@ -51,6 +52,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FastEngine, "run_schedule", run)
     monkeypatch.setattr(FastEngine, "port_tests", run)
     monkeypatch.setattr(Circuits, "stacks", run)
+    monkeypatch.setattr(GradientEngine, "run", run)
 
 
 NAMES = [
@@ -84,6 +86,7 @@ def target(
     return getattr(exp, name), needed.get(name, {"circuit": circuit})
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("nothing_runs")
 def test_wrong_values_are_refused_before_anything_is_run(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from circuitgraph.arguments import collection
 from circuitgraph.arguments import number as finite
 from circuitgraph.circuit import Circuit
 from circuitgraph.circuit.reading import read_node
@@ -112,7 +113,12 @@ def _named(circuit: Circuit, sets: Sets | None) -> dict[str, tuple[Node, ...]]:
         raise CircuitError(
             f"sets are given by name, {{'name movers': ['9.9', '9.6']}}, got {type(given).__name__}"
         )
-    return {str(name): tuple(sorted(map(read_node, nodes))) for name, nodes in given.items()}
+    return {
+        str(name): tuple(
+            sorted(map(read_node, collection(f"sets[{name!r}]", nodes, "nodes", CircuitError)))
+        )
+        for name, nodes in given.items()
+    }
 
 
 def _candidates(nodes: Sequence[Node]) -> list[Node]:
