@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -406,3 +407,25 @@ class TestGemma3:
         listed = next(model for model in known_models() if model.name == "gemma3-270m")
         assert ModelGraph.from_model(model).shape == listed.shape
         assert sum(weight.numel() for weight in model.parameters()) == listed.parameters
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, AttributeError, AssertionError])
+def test_whatever_fails_inside_transformer_lens_names_the_architecture(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import OPTConfig
+
+    from circuitgraph.lens.bridge import loading
+
+    OPTConfig(architectures=["OPTForCausalLM"]).save_pretrained(tmp_path)
+
+    def boot(*_: Any, **__: Any) -> Any:
+        raise error("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(loading, "boot", boot)
+    with pytest.raises(ModelError) as caught:
+        load_model(tmp_path)
+    text = str(caught.value)
+    assert "fails to wrap its architecture, OPTForCausalLM" in text
+    assert "mat1 and mat2 shapes cannot be multiplied" in text
+    assert 'backend="huggingface"' in text

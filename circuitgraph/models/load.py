@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from circuitgraph.errors import ModelError
+from circuitgraph.lens.shortage import is_shortage
 from circuitgraph.models.gemma3 import read_gemma3
 from circuitgraph.models.known import DEFAULT_MODEL, GEMMA_MODEL, known_models
 from circuitgraph.models.smollm2 import read_smollm2
@@ -158,6 +159,25 @@ def _boot(name: str, device: torch.device, dtype: torch.dtype) -> Any:
         return boot(name, device=device, dtype=dtype)
     except (OSError, ValueError) as error:
         raise _unloaded(name, error, "TransformerLens can wrap") from error
+    except Exception as error:  # a bridge of an architecture may fail in any way
+        if is_shortage(error):
+            raise
+        raise ModelError(
+            f"cannot load model {name!r}: TransformerLens fails to wrap its architecture, "
+            f"{_architecture(name)} ({type(error).__name__}: {error})\nWhat can be done:\n"
+            '  - load_model(..., backend="huggingface") does without TransformerLens'
+        ) from error
+
+
+def _architecture(name: str) -> str:
+    """Return what a model's configuration says it is."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError):
+        return "which its configuration does not name"
+    return ", ".join(config.architectures or [type(config).__name__])
 
 
 def _unloaded(name: str, error: Exception, what: str) -> ModelError:
