@@ -224,10 +224,11 @@ def overhead(recipe: Recipe) -> dict[str, float]:
 
     here = [beyond(own.measure) for _ in range(50)]
     began = time.perf_counter()
-    with Cluster(recipe, asked, 1, gpus=0.5 if torch.cuda.is_available() else None) as cluster:
-        cluster.describe()
+    with Cluster(recipe, 1, gpus=0.5 if torch.cuda.is_available() else None) as cluster:
+        away = cluster.answering(asked)
+        away.describe()
         start = time.perf_counter() - began
-        there = [beyond(cluster.measure) for _ in range(50)]
+        there = [beyond(away.measure) for _ in range(50)]
     return {
         "start of Ray and one worker, s": start,
         "beyond a part in this process, s": statistics.median(here),

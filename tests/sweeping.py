@@ -1,5 +1,8 @@
 """Recipes for the tests of sweeps; importable by name, so that workers can make them."""
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,3 +26,32 @@ def make(seed: int = 1, **options: Any) -> cg.Experiment:
 def recipe() -> cg.Experiment:
     """The experiment of most tests."""
     return make()
+
+
+def logged(log: Path, seconds: float = 0.0) -> "Logged":
+    """The same, each part taking its time and written down when it begins."""
+    return Logged(make(), log, seconds)
+
+
+class Logged:
+    """An experiment that writes down which parts were begun, in which process."""
+
+    def __init__(self, experiment: cg.Experiment, log: Path, seconds: float) -> None:
+        self.experiment, self.log, self.seconds = experiment, log, seconds
+
+    def answering(self, question: Any) -> Any:
+        return LoggedAnswering(self.experiment.answering(question), self)
+
+
+class LoggedAnswering:
+    def __init__(self, asked: Any, logged: Logged) -> None:
+        self.asked, self.logged = asked, logged
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["asked"], name)
+
+    def measure(self, part: Any, advance: Any) -> Any:
+        with self.logged.log.open("a") as log:  # one short write, whole whatever is killed
+            log.write(f"{part.name} {os.getpid()}\n")
+        time.sleep(self.logged.seconds)
+        return self.asked.measure(part, advance)

@@ -2,7 +2,10 @@
 
 import os
 import random
+import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -16,7 +19,8 @@ import pytest
 
 import circuitgraph as cg
 from circuitgraph.errors import SweepError
-from tests.sweeping import METHOD, REQUEST, make, recipe
+from circuitgraph.sweeps.store import open_sweep
+from tests.sweeping import METHOD, REQUEST, logged, make, recipe
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,38 +70,24 @@ def test_killed_workers_change_nothing(kills: int, tmp_path: Path) -> None:
             time.sleep(rng.uniform(0, 6))
 
     threading.Thread(target=kill, daemon=True).start()
-    slow = partial(make_slow, 0.3)
-    joined = cg.sweep(slow, REQUEST, **METHOD, into=tmp_path / "two", cells=10, workers=2)
+    log = tmp_path / "log"
+    slow = partial(logged, log, 0.3 if kills == 1 else 2.0)
+    while True:
+        try:
+            joined = cg.sweep(slow, REQUEST, **METHOD, into=tmp_path / "two", cells=10, workers=2)
+        except SweepError as error:  # one part was killed four times
+            assert "the workers ended" in str(error)
+            assert kills > 3
+        else:
+            break
     assert killed
     assert addresses == {"127.0.0.1"}
     np.testing.assert_array_equal(patched(joined), patched(whole))
     assert joined.attrs == whole.attrs
     assert not workers()
-
-
-def make_slow(seconds: float) -> Any:
-    """An experiment whose parts take their time, so that kills fall into them."""
-    return Slow(make(), seconds)
-
-
-class Slow:
-    def __init__(self, experiment: cg.Experiment, seconds: float) -> None:
-        self.experiment, self.seconds = experiment, seconds
-
-    def answering(self, question: Any) -> Any:
-        return SlowAnswering(self.experiment.answering(question), self.seconds)
-
-
-class SlowAnswering:
-    def __init__(self, asked: Any, seconds: float) -> None:
-        self.asked, self.seconds = asked, seconds
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["asked"], name)
-
-    def measure(self, part: Any, advance: Any) -> Any:
-        time.sleep(self.seconds)
-        return self.asked.measure(part, advance)
+    n_parts, begun = len(open_sweep(tmp_path / "two").cut.parts), len(log.read_text().splitlines())
+    assert n_parts <= begun <= n_parts + len(killed)  # a killed worker was at one part at most
+    print(f"\n{len(killed)} workers killed, {n_parts} parts, {begun} begun")
 
 
 def test_what_a_worker_cannot_do_is_said_here(tmp_path: Path) -> None:
@@ -106,3 +96,120 @@ def test_what_a_worker_cannot_do_is_said_here(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="2 workers that take 4 GPU each need 8, and there are"):
         cg.sweep(recipe, "0.1 -> logits", into=tmp_path, workers=2, gpus=4)
     assert not (tmp_path / "sweep.json").exists()
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(
+    ("what", "times", "seconds"),
+    [("driver", 8, 0.5), ("group", 3, 0.5), ("ctrl-c", 4, 0.5), ("raylet", 3, 3.0)],
+)
+def test_drivers_and_raylets_that_are_ended(
+    what: str, times: int, seconds: float, tmp_path: Path
+) -> None:
+    """At random moments, until the sweep is finished; what is finished is never made again."""
+    whole = cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "one", cells=10)
+    rng, stops, begun, rounds, n_parts = random.Random(times), 0, 0, 0, 0
+    while stops < times:
+        rounds += 1
+        folder, log = tmp_path / str(rounds), tmp_path / f"{rounds}.log"
+        log.touch()
+        here = 0
+        while True:
+            words = [sys.executable, "-m", "tests.ray_driver", str(folder), str(log), str(seconds)]
+            driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+            family: list[psutil.Process] = []
+            if stops + here < times:
+                before = len(log.read_text().splitlines())
+                while len(log.read_text().splitlines()) == before and driver.poll() is None:
+                    time.sleep(0.02)
+                time.sleep(rng.uniform(0, 3))
+                if driver.poll() is None:
+                    family = psutil.Process(driver.pid).children(recursive=True)
+                    end(what, driver.pid, family)
+            code = driver.wait(timeout=150)
+            # Ray's own agents look for their parent every now and then.
+            family = [process for process in family if not name_of(process).endswith("Agent")]
+            _, alive = psutil.wait_procs(family, timeout=60)
+            assert not [process for process in alive if status_of(process) != psutil.STATUS_ZOMBIE]
+            found = open_sweep(folder)
+            list(found.finished())  # whole, each of them
+            if code == 0:
+                break
+            here += 1
+        joined = cg.load_sweep(folder)
+        np.testing.assert_array_equal(patched(joined), patched(whole))
+        made, n_parts = len(log.read_text().splitlines()), len(found.cut.parts)
+        assert n_parts <= made <= n_parts + 2 * here  # two workers, one part each
+        stops, begun = stops + here, begun + made
+    print(f"\n{what}: ended {stops} times, {rounds} sweeps of {n_parts} parts, {begun} begun")
+
+
+def status_of(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.Error:
+        return psutil.STATUS_ZOMBIE
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return "ended"
+
+
+def end(what: str, driver: int, family: list[psutil.Process]) -> None:
+    """End a driver, with its process group, or Ray under it."""
+    match what:
+        case "driver":
+            os.kill(driver, signal.SIGKILL)
+        case "group":
+            os.killpg(driver, signal.SIGKILL)
+        case "ctrl-c":
+            os.killpg(driver, signal.SIGINT)
+        case _:
+            for process in family:
+                if process.name() == "raylet":
+                    process.kill()
+
+
+@pytest.mark.large
+def test_a_worker_without_memory(tmp_path: Path) -> None:
+    """Its sweep ends and says why; with memory the same call goes on."""
+    whole = cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "one", cells=10)
+    folder, times = tmp_path / "two", 0
+    for left in (3, 2, 1):
+        with pytest.raises(SweepError, match="a worker failed: MemoryError"):
+            short = partial(make_short, left)
+            cg.sweep(short, REQUEST, **METHOD, into=folder, cells=10, workers=2)
+        times += 1
+        list(open_sweep(folder).finished())
+    joined = cg.sweep(recipe, REQUEST, **METHOD, into=folder, cells=10, workers=2)
+    np.testing.assert_array_equal(patched(joined), patched(whole))
+    print(f"\nworkers without memory: {times} sweeps ended")
+
+
+def make_short(parts: int) -> Any:
+    """An experiment that runs out of memory after some parts."""
+    return Short(make(), parts)
+
+
+class Short:
+    def __init__(self, experiment: cg.Experiment, parts: int) -> None:
+        self.experiment, self.parts = experiment, parts
+        self.asked: Any = None
+
+    def answering(self, question: Any) -> Any:
+        self.asked = self.experiment.answering(question)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["asked"], name)
+
+    def measure(self, part: Any, advance: Any) -> Any:
+        self.parts -= 1
+        if self.parts < 0:
+            limit = 2**20 * 64 + psutil.Process().memory_info().vms
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            bytearray(2**31)
+        return self.asked.measure(part, advance)

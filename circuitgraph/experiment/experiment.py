@@ -44,7 +44,7 @@ from circuitgraph.experiment.prompts import (
 )
 from circuitgraph.experiment.readable import bind_metrics, check_readable
 from circuitgraph.experiment.shortage import naming_the_budget, on_fewer_prompts
-from circuitgraph.experiment.sizing import cut
+from circuitgraph.experiment.sizing import cut, shares
 from circuitgraph.experiment.source import SourceGiven, source_parts
 from circuitgraph.experiment.tasks import TaskGiven, TaskParts, task_parts
 from circuitgraph.experiment.values import MEANS, check_values
@@ -113,6 +113,9 @@ class Experiment(Judging):
         allow_no_difference: Whether clean and corrupt may measure the same; normalised effects are
             undefined then.
         progress: Whether to show a progress bar; by default in a terminal or notebook.
+        executor: What runs the cells of `patch`, and so of `evaluate`, `curve` and whatever else
+            asks it: workers that each hold this experiment too, see `circuitgraph.sweeps.Cluster`.
+            By default this process.
 
     Tensors are copied: a buffer may be used again.
 
@@ -145,6 +148,7 @@ class Experiment(Judging):
         self_check: bool = True,
         allow_no_difference: bool = False,
         progress: bool | None = None,
+        executor: Executor | None = None,
     ) -> None:
         problems = Problems()
         with naming_the_budget():
@@ -174,6 +178,13 @@ class Experiment(Judging):
         ):
             if not isinstance(flag, bool):
                 problems.add(RequestError(f"{name}={flag!r} must be True or False"))
+        if executor is not None and not isinstance(executor, Executor):
+            problems.add(
+                RequestError(
+                    f"executor={executor!r} runs no parts: write "
+                    "`with circuitgraph.sweeps.Cluster(recipe, workers=2) as executor:`"
+                )
+            )
         prompts = Prompts(
             n_prompts=table.n_prompts,
             n_pos=table.n_pos,
@@ -208,7 +219,7 @@ class Experiment(Judging):
         self._engines: dict[EngineChoice, Engine] = {}
         self._plans: dict[Any, Plan] = {}
         self._known_noise: dict[str, Tensor] = {}
-        self._executor: Executor = InProcess()
+        self._executor: Executor = InProcess() if executor is None else executor
         with naming_the_budget(), guarded(backend.model):
             check_additive(backend)
         if not allow_no_difference:
@@ -637,9 +648,10 @@ class Experiment(Judging):
 
     def _answered(self, work: Work) -> Effects:
         """Hand the parts of a question to the executor, and label what comes back."""
-        plan = work.plan
+        plan, parts = work.plan, shares(work, self._executor.workers)
+        executor = self._executor if len(parts) > 1 else InProcess()
         with progress_bar(plan.title, len(plan.cells), self._progress) as advance:
-            finished = list(self._executor.run(work, [work.whole], advance))
+            finished = list(executor.run(work, parts, advance))
         frame = self._frame(work)
         grid = frame.empty()
         for found in finished:
@@ -704,6 +716,11 @@ class OnModel:
     def manifest(self) -> Manifest:
         """What is computed."""
         return self.work.manifest
+
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts there are."""
+        return self.work.n_prompts
 
     def describe(self) -> Description:
         """Measure clean and corrupt prompts, and say what is computed."""

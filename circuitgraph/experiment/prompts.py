@@ -12,6 +12,7 @@ from torch import Tensor
 from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.errors import ModelError, Problems, PromptError, UnsupportedError
 from circuitgraph.lens.backend import Backend, backend_of
+from circuitgraph.lens.placement import placement_problem
 from circuitgraph.request.sites import POSITION_NAME
 
 __all__ = [
@@ -52,6 +53,10 @@ def find_backend(model: Any, problems: Problems, tokenizer: Any = None) -> Backe
         backend: Backend = backend_of(model, tokenizer)
     except ModelError as error:
         problems.add(error)
+        return None
+    spread = placement_problem(backend.model)
+    if spread is not None:  # what follows would run parts of it
+        problems.add(spread)
         return None
     for problem in backend.problems():
         problems.add(problem)

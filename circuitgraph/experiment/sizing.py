@@ -19,10 +19,13 @@ from circuitgraph.schedule import schedule
 from circuitgraph.sweeps.executor import Cut, Sizes
 from circuitgraph.sweeps.manifest import Part
 
-__all__ = ["cut"]
+__all__ = ["cut", "shares"]
 
 STRETCHES, STRETCH = 48, 96
 """How many stretches of cells are looked at, and how long each is."""
+
+FEW = 8
+"""Fewer cells than this are no part of their own where no time is measured."""
 
 LONG_ENOUGH = 1.0
 """Seconds that a trial should take, and that a part takes at least where parts are many."""
@@ -44,13 +47,34 @@ def cut(work: Work, sizes: Sizes) -> Cut:
     if sizes.cells is not None:
         edges = [*range(0, n_cells, sizes.cells), n_cells]
     else:
-        many = min(_how_many(total * per_pass, sizes), n_cells)
-        marks = np.linspace(0, total, many + 1)
-        inner = np.searchsorted(costs, marks[1:-1]).tolist()
-        edges = sorted({0, *inner, n_cells})
+        edges = _equal(costs, min(_how_many(total * per_pass, sizes), n_cells))
     of = work.manifest.digest
     parts = tuple(Part(of, range(start, stop)) for start, stop in pairwise(edges))
     return Cut(parts, total, total * per_pass)
+
+
+def shares(work: Work, workers: int) -> tuple[Part, ...]:
+    """Return the parts of a request that several workers share, without a trial.
+
+    Some for each worker, so that one that is late is not waited for long; an estimate is one part,
+    and so are few cells.
+
+    Args:
+        work: What is asked.
+        workers: How many there are.
+    """
+    n_cells = len(work.plan.cells)
+    many = min(4 * workers, n_cells // FEW)
+    if workers == 1 or many < 2 or work.question.engine.is_estimate:
+        return (work.whole,)
+    of, costs = work.manifest.digest, np.cumsum([0.0, *_costs(work)])
+    return tuple(Part(of, range(*ends)) for ends in pairwise(_equal(costs, many)))
+
+
+def _equal(costs: NDArray[np.float64], many: int) -> list[int]:
+    """Return the first cells of stretches that cost about the same, and the end of the last."""
+    inner = np.searchsorted(costs, np.linspace(0, costs[-1], many + 1)[1:-1]).tolist()
+    return sorted({0, *inner, len(costs) - 1})
 
 
 def _how_many(seconds: float, sizes: Sizes) -> int:

@@ -76,6 +76,11 @@ class Work:
         )
 
     @property
+    def n_prompts(self) -> int:
+        """How many prompts there are."""
+        return self.setup.n_prompts
+
+    @property
     def whole(self) -> Part:
         """Everything as one part, which does not leave this process."""
         return Part("", range(len(self.plan.cells)))

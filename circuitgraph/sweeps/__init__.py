@@ -6,6 +6,7 @@ work on it. `question`, `manifest` and `frame` are what is asked, what is comput
 effects of the numbers; `identity` gives values names. Knows no model: a recipe makes what answers.
 """
 
+from circuitgraph.sweeps.cluster import Cluster
 from circuitgraph.sweeps.sweep import (
     Estimate,
     Status,
@@ -15,4 +16,12 @@ from circuitgraph.sweeps.sweep import (
     sweep_status,
 )
 
-__all__ = ["Estimate", "Status", "estimate_sweep", "load_sweep", "sweep", "sweep_status"]
+__all__ = [
+    "Cluster",
+    "Estimate",
+    "Status",
+    "estimate_sweep",
+    "load_sweep",
+    "sweep",
+    "sweep_status",
+]

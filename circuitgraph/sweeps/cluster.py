@@ -41,55 +41,72 @@ _HERE = "127.0.0.1"
 
 
 class _Worker:
-    """What an actor holds: an experiment, with one question prepared."""
+    """What an actor holds: an experiment, with the last question prepared."""
 
-    def __init__(self, recipe: Recipe, question: Question, threads: int) -> None:
+    def __init__(self, recipe: Recipe, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.asked: Answering = recipe().answering(question)
+        self.experiment = recipe()
+        self.prepared: tuple[int, Answering] | None = None
 
-    def describe(self) -> Description:
-        return self.asked.describe()
+    def answering(self, number: int, question: Question) -> Answering:
+        """Return a question prepared; the number says whether it is the last one again."""
+        if self.prepared is None or self.prepared[0] != number:
+            self.prepared = number, self.experiment.answering(question)
+        return self.prepared[1]
 
-    def cut(self, sizes: Sizes) -> Cut:
-        return self.asked.cut(sizes)
+    def describe(self, number: int, question: Question) -> Description:
+        return self.answering(number, question).describe()
 
-    def measure(self, part: Part, manifest: Manifest) -> Finished:
+    def cut(self, number: int, question: Question, sizes: Sizes) -> Cut:
+        return self.answering(number, question).cut(sizes)
+
+    def measure(self, number: int, question: Question, part: Part, manifest: Manifest) -> Finished:
         """Run a part, if what this worker has is what the sweep is about.
 
         Raises:
             SweepError: Its model, prompts or versions are others, and which field says so.
         """
+        asked = self.answering(number, question)
         problems = Problems()
-        for name, first, mine in manifest.differences(self.asked.manifest):
+        for name, first, mine in manifest.differences(asked.manifest):
             problems.add(SweepError(f"{name} is {first!r} there and {mine!r} here"))
-        problems.raise_if_any("a worker's experiment is another one than the first worker's")
-        return self.asked.measure(part, lambda _: None)
+        problems.raise_if_any("a worker's experiment is another one than what it is asked about")
+        return asked.measure(part, lambda _: None)
 
 
 @dataclass(eq=False)
 class Cluster:
-    """Runs parts on Ray actors.
+    """Runs parts on Ray actors, inside a ``with`` block.
 
     Args:
         recipe: Makes the experiment in each worker.
-        question: What each worker prepares.
         workers: How many there are.
         address: Of a running Ray cluster; None or ``local`` to start Ray on this machine.
         gpus: What share of a GPU each worker takes; None for a whole one, or an equal share where
             there are fewer GPUs than workers.
         threads: How many threads each worker computes with on a CPU.
+
+    Example:
+        >>> def recipe(executor=None):
+        ...     model = cg.load_model("gpt2")
+        ...     task = cg.tasks.ioi(model.tokenizer, n=25, seed=1)
+        ...     return cg.Experiment(model, task, executor=executor)
+        >>> with Cluster(recipe, workers=2) as cluster:  # doctest: +SKIP
+        ...     exp = recipe(cluster)
+        ...     found = exp.evaluate(circuit)  # random circuits are run by the workers
     """
 
     recipe: Recipe
-    question: Question
     workers: int
     address: str | None = None
     gpus: float | None = None
     threads: int = 1
     _ray: Any = field(default=None, repr=False)
     _actors: list[Any] = field(default_factory=list, repr=False)
+    _number: int = field(default=0, repr=False)
+    _sent: list[tuple[Question, Any]] = field(default_factory=list, repr=False)
 
     def __enter__(self) -> Self:
         """Start the workers; they make their experiments at once.
@@ -124,8 +141,7 @@ class Cluster:
             max_restarts=-1,
             max_task_retries=RETRIES,
         )
-        made = (self.recipe, self.question, self.threads)
-        self._actors = [actor.remote(*made) for _ in range(self.workers)]
+        self._actors = [actor.remote(self.recipe, self.threads) for _ in range(self.workers)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -169,39 +185,23 @@ class Cluster:
             )
         return self.gpus
 
-    @cached_property
-    def described(self) -> Description:
-        """What the first worker understands."""
-        found: Description = self._get(self._actors[0].describe.remote())
-        return found
+    def answering(self, question: Question) -> "OnWorkers":
+        """Return a question that the workers answer, checked by the first of them."""
+        return OnWorkers(self, question)
 
-    @property
-    def manifest(self) -> Manifest:
-        """What is computed."""
-        return self.described.manifest
+    def run(self, asked: Asked, parts: Sequence[Part], advance: Advance) -> Iterator[Finished]:
+        """Yield each part with its numbers as it is finished; each worker has one at a time.
 
-    def describe(self) -> Description:
-        """Return what the first worker understands."""
-        return self.described
-
-    def cut(self, sizes: Sizes) -> Cut:
-        """Return what the first worker cuts the sweep into."""
-        found: Cut = self._get(self._actors[0].cut.remote(sizes))
-        return found
-
-    def measure(self, part: Part, advance: Advance) -> Finished:
-        """Run one part."""
-        return next(iter(self.run(self, [part], advance)))
-
-    def run(self, asked: Asked, parts: Sequence[Part], advance: Advance) -> Iterator[Finished]:  # noqa: ARG002
-        """Yield each part with its numbers as it is finished; each worker has one at a time."""
+        Raises:
+            SweepError: A worker's experiment is another one than what is asked about, or failed.
+        """
         waiting, busy = iter(parts), dict[Any, Any]()
-        manifest, n_prompts = self.manifest, self.described.frame.clean.shape[1]
+        manifest, sent, n_prompts = asked.manifest, self.sent(asked.question), asked.n_prompts
 
         def give(actor: Any) -> None:
             part = next(waiting, None)
             if part is not None:
-                busy[actor.measure.remote(part, manifest)] = actor
+                busy[actor.measure.remote(*sent, part, manifest)] = actor
 
         for actor in self._actors:
             give(actor)
@@ -212,6 +212,18 @@ class Cluster:
             give(actor)
             yield finished
             advance(len(finished.part.cells) * finished.values.shape[-1] / n_prompts)
+
+    def sent(self, question: Question) -> tuple[int, Any]:
+        """Return what workers know a question by, and where they find it."""
+        if not self._sent or self._sent[-1][0] != question:
+            self._number += 1
+            self._sent[:] = [(question, self._ray.put(question))]
+        return self._number, self._sent[-1][1]
+
+    def first(self, verb: str, question: Question, *rest: Any) -> Any:
+        """Return what the first worker answers."""
+        method = getattr(self._actors[0], verb)
+        return self._get(method.remote(*self.sent(question), *rest))
 
     def _get(self, reference: Any) -> Any:
         """Return what a worker answered, or raise what went wrong there as an error of ours."""
@@ -227,6 +239,48 @@ class Cluster:
             raise SweepError(
                 f"the workers ended: {error}; what is finished is kept, and the same call goes on"
             ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class OnWorkers:
+    """A question that is answered by workers alone; there need be no model here.
+
+    Args:
+        cluster: The workers.
+        question: What is asked.
+    """
+
+    cluster: Cluster
+    question: Question
+
+    @cached_property
+    def described(self) -> Description:
+        """What the first worker understands."""
+        found: Description = self.cluster.first("describe", self.question)
+        return found
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is computed."""
+        return self.described.manifest
+
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts there are."""
+        return int(self.described.frame.clean.shape[1])
+
+    def describe(self) -> Description:
+        """Return what the first worker understands."""
+        return self.described
+
+    def cut(self, sizes: Sizes) -> Cut:
+        """Return what the first worker cuts the sweep into."""
+        found: Cut = self.cluster.first("cut", self.question, sizes)
+        return found
+
+    def measure(self, part: Part, advance: Advance) -> Finished:
+        """Run one part."""
+        return next(iter(self.cluster.run(self, [part], advance)))
 
 
 def import_ray(*, alone: bool) -> Any:

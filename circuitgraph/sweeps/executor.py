@@ -100,16 +100,20 @@ class Asked(Protocol):
     def question(self) -> Question:
         """What was asked."""
 
+    @property
+    def manifest(self) -> Manifest:
+        """What is computed."""
+
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts there are."""
+
     def measure(self, part: Part, advance: Advance) -> Finished:
         """Run one part."""
 
 
 class Answering(Asked, Protocol):
     """What a worker asks of an experiment, beyond running parts."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What is computed."""
 
     def describe(self) -> Description:
         """Measure clean and corrupt prompts, and say what is computed."""

@@ -263,9 +263,8 @@ def _workers(
     import torch
 
     threads = max(1, torch.get_num_threads() // workers)
-    cluster = Cluster(recipe, question, workers, address, gpus, threads)
-    stack.enter_context(cluster)
-    return cluster, cluster
+    cluster = stack.enter_context(Cluster(recipe, workers, address, gpus, threads))
+    return cluster.answering(question), cluster
 
 
 def _question(
