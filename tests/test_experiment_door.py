@@ -223,3 +223,18 @@ def test_an_edge_of_a_list_that_cannot_be_heard() -> None:
     exp = cg.Experiment(TINY.bridge, CLEAN, CORRUPT, metric(), HERE, progress=False)
     with pytest.raises(RequestError, match=r"0\.1@S2 cannot be heard at 2\.0\.q@end"):
         exp.plan("0.0 -> 1.1.k, 0.1@S2 -> 2.0.q@end => logits")
+
+
+def test_cells_are_counted_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = models.tiny_gpt2()
+    clean, corrupt = tiny.tokens(2, 4, seed=1), tiny.tokens(2, 4, seed=2)
+    exp = cg.Experiment(tiny.bridge, clean, corrupt, cg.LogitDiff([1, 2], [3, 4]))
+    asked, n_cells = "head -> head.q -> logits", len(exp.plan("head -> head.q -> logits").cells)
+    monkeypatch.setenv("CIRCUITGRAPH_MAX_CELLS", str(n_cells - 1))
+    with pytest.raises(RequestError, match=f"has {n_cells} cells, more than {n_cells - 1}: name"):
+        exp.patch(asked)
+    monkeypatch.setenv("CIRCUITGRAPH_MAX_CELLS", str(n_cells))
+    assert np.isfinite(exp.patch(asked).data["patched"].to_numpy()).any()
+    monkeypatch.setenv("CIRCUITGRAPH_MAX_CELLS", "many")
+    with pytest.raises(RequestError, match="CIRCUITGRAPH_MAX_CELLS='many' must be a whole number"):
+        exp.patch(asked)

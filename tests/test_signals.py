@@ -55,8 +55,8 @@ print("interrupted", interrupted, flush=True)
 @pytest.mark.parametrize(
     ("engine", "turns"),
     [
-        ("fast", 15),
-        ("reference", 15),
+        ("fast", 6),
+        ("reference", 6),
         pytest.param("fast", 500, marks=pytest.mark.large),
         pytest.param("reference", 500, marks=pytest.mark.large),
     ],

@@ -1,5 +1,6 @@
 """Running some cells of a sweep and leaving out the others."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,29 @@ import numpy as np
 from circuitgraph.errors import RequestError
 from circuitgraph.plan import Plan
 
-__all__ = ["plan_of_cells"]
+__all__ = ["check_size", "plan_of_cells"]
+
+MOST_CELLS = 1_000_000
+"""How many cells are measured at once, unless the environment variable below says otherwise."""
+
+RAISED_BY = "CIRCUITGRAPH_MAX_CELLS"
+
+
+def check_size(plan: Plan, *, is_estimate: bool) -> None:
+    """Refuse to measure more cells one by one than anybody can mean; estimates cost no cell.
+
+    Raises:
+        RequestError: The plan has more cells than the limit, or the limit is no whole number.
+    """
+    given, n_cells = os.environ.get(RAISED_BY, str(MOST_CELLS)), len(plan.cells)
+    if not given.isdecimal():
+        raise RequestError(f"{RAISED_BY}={given!r} must be a whole number")
+    if is_estimate or n_cells <= int(given):
+        return
+    raise RequestError(
+        f"{plan.title!r} has {n_cells:,} cells, more than {int(given):,}: name fewer nodes, choose "
+        f"cells with only=, estimate with engine=cg.EAP(), or raise the limit with {RAISED_BY}"
+    )
 
 
 def plan_of_cells(plan: Plan, only: Any) -> Plan:

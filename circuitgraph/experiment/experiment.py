@@ -26,7 +26,7 @@ from circuitgraph.errors import (
     Problems,
     RequestError,
 )
-from circuitgraph.experiment.choosing import plan_of_cells
+from circuitgraph.experiment.choosing import check_size, plan_of_cells
 from circuitgraph.experiment.display import experiment_html
 from circuitgraph.experiment.judging import Judging
 from circuitgraph.experiment.labels import attributes
@@ -422,7 +422,9 @@ class Experiment(Judging):
             metrics,
             only,
         )
-        return self._answered(self._prepared(question))
+        work = self._prepared(question)
+        check_size(work.plan, is_estimate=question.engine.is_estimate)
+        return self._answered(work)
 
     @on_the_model
     def schedule(
