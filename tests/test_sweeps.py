@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from circuitgraph.sweeps.manifest import Part
 from circuitgraph.sweeps.question import Question
 from circuitgraph.sweeps.store import open_sweep
 from tests.sweeping import METHOD, REQUEST, make, recipe
+
+VALUES = "{'a', 'b', 'c'}, {'k': frozenset('xyz')}, cg.EAPIG(2), cg.LogitDiff([1, 2], [3, 4])"
+"""What a manifest is made of, some of it without an order."""
 
 Patched = np.ndarray[Any, Any]
 
@@ -111,8 +115,9 @@ class TestJoined:
 
 
 class TestGoingOn:
-    def test_runs_only_what_is_missing(self, tmp_path: Path, monkeypatch: Any) -> None:
-        first = cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path, cells=60)
+    def test_runs_only_what_is_missing(self, done: Path, tmp_path: Path) -> None:
+        copytree(done, tmp_path, dirs_exist_ok=True)
+        first = cg.load_sweep(done)
         found = open_sweep(tmp_path)
         lost = found.cut.parts[1]
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
@@ -123,8 +128,8 @@ class TestGoingOn:
         assert [path for path in after if after[path] != before[path]] == [found.path(lost)]
         np.testing.assert_array_equal(patched(again), patched(first))
 
-    def test_missing_parts_are_an_error_or_nan(self, tmp_path: Path) -> None:
-        cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path, cells=60)
+    def test_missing_parts_are_an_error_or_nan(self, done: Path, tmp_path: Path) -> None:
+        copytree(done, tmp_path, dirs_exist_ok=True)
         found = open_sweep(tmp_path)
         part = found.cut.parts[0]
         places = found.read(part).places
@@ -190,12 +195,10 @@ class TestOneDriver:
             assert str(os.getpid()) in sweep_status(done).holder
             ask = (
                 "import circuitgraph.sweeps as s, circuitgraph as cg, sys\n"
-                "from tests.sweeping import recipe\n"
-                "from circuitgraph.sweeps.question import Question\n"
-                "q = Question(cg.parse('node -> port => logits'), 'single-pass')\n"
-                "print(recipe().answering(q).manifest.digest)\n"
+                "from circuitgraph.sweeps.identity import digest_of\n"
+                f"print(digest_of({VALUES}))\n"
                 "print(s.sweep_status(sys.argv[1]).holder)\n"
-                "try: cg.sweep(recipe, '0.1 -> logits', into=sys.argv[1])\n"
+                "try: cg.sweep(exit, '0.1 -> logits', into=sys.argv[1])\n"
                 "except cg.CircuitGraphError as error: print(error)\n"
             )
             said = subprocess.run(
@@ -206,7 +209,7 @@ class TestOneDriver:
                 env=os.environ | {"PYTHONHASHSEED": "5"},
             ).stdout
             digest, first, second = said.splitlines()
-            assert digest == open_sweep(done).manifest.digest  # the same in any process
+            assert digest == digest_of(*eval(VALUES))  # the same in any process
             assert first == f"process {os.getpid()} on {os.uname().nodename}"
             assert second.startswith(f"{first} works on the sweep in")
         assert not sweep_status(done).holder
@@ -231,9 +234,9 @@ class TestFiles:
             cg.load_sweep(tmp_path / "elsewhere")
 
     def test_a_full_disk_loses_only_what_was_in_flight(
-        self, tmp_path: Path, monkeypatch: Any
+        self, done: Path, tmp_path: Path, monkeypatch: Any
     ) -> None:
-        whole = cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "whole", cells=30)
+        whole = cg.load_sweep(done)
         written: list[int] = []
 
         def full(descriptor: int) -> None:
@@ -245,7 +248,7 @@ class TestFiles:
         fsync = os.fsync
         monkeypatch.setattr("circuitgraph.files.writing.os.fsync", full)
         with pytest.raises(SweepError, match="No space left"):
-            cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "full", cells=30)
+            cg.sweep(recipe, REQUEST, **METHOD, into=tmp_path / "full", cells=60)
         monkeypatch.undo()
         there = list((tmp_path / "full").rglob("*.json"))
         assert all(json.loads(path.read_text()) for path in there)
