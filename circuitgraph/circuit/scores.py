@@ -69,6 +69,8 @@ def scores_of(source: Effects | Circuit) -> EdgeScores:
     if isinstance(source, Effects):
         shape, found = scored_edges(source)
         attrs = {"quantity": "effect", "helps": "negative", **source.attrs}
+        if "estimate" in attrs:  # a circuit's says by what
+            attrs["estimate"] = str(attrs.get("engine", "a gradient"))
         return _sorted(shape, list(found), -np.array(list(found.values())), attrs)
     if isinstance(source, Circuit):
         bare = [edge for edge, weight in source.known.items() if weight.value is None]

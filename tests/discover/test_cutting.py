@@ -16,6 +16,7 @@ from circuitgraph.effects import Effects
 from circuitgraph.errors import CircuitError
 from circuitgraph.graph import ModelGraph, ModelShape
 from circuitgraph.nodes import Embed, Logits
+from tests.models import tiny_gpt2
 
 SHAPE = ModelShape(n_layers=2, n_heads=2, attn_only=True)
 ALL_EDGES = tuple(ModelGraph(SHAPE).edges())
@@ -180,3 +181,13 @@ def test_the_published_cut_of_a_published_file(mib_file):
     """The file holds EAP-IG's scores, and the 800 strongest edges as its authors pruned them."""
     published = Circuit.from_mib(mib_file)
     assert cut(published, 800).prune().members == published.members
+
+
+def test_a_circuit_cut_from_estimates_says_by_what_they_were_made():
+    tiny = tiny_gpt2()
+    clean, corrupt = tiny.tokens(2, 4, seed=1), tiny.tokens(2, 4, seed=2)
+    exp = cg.Experiment(tiny.bridge, clean, corrupt, cg.LogitDiff([3, 3], [7, 7]))
+    effects = exp.patch("node -> port => logits", "single-pass", engine=cg.EAP())
+    circuit = cut(effects, 5)
+    assert circuit.attrs["estimate"] == "EAP"
+    assert "weights estimated by EAP" in repr(circuit)
