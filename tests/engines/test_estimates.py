@@ -443,7 +443,8 @@ def test_choices_are_values() -> None:
     ("make", "message"),
     [
         ("cg.EAP(rules='lrp')", "no rules 'lrp': write one of relp, gim, or None"),
-        ("cg.EAPIG(steps=0)", "EAPIG(steps=0): steps is a whole number, 1 or more"),
+        ("cg.EAPIG(steps=0)", "EAPIG(steps=0): steps is a whole number from 1 to 10,000"),
+        ("cg.EAPIG(steps=10**9)", "steps is a whole number from 1 to 10,000"),
         ("cg.EAPIG(path='weights')", "the path is one of inputs, activations"),
     ],
 )

@@ -130,6 +130,10 @@ class CleanCorrupt(_Named):
         yield Spot("embed", 0, 0.0, 0.5)
 
 
+MOST_STEPS = 10_000
+"""Papers take 5 to 100."""
+
+
 @dataclass(frozen=True, slots=True)
 class EAPIG(_Named):
     """Edge attribution patching with integrated gradients: a mean over runs on the way.
@@ -157,8 +161,11 @@ class EAPIG(_Named):
 
     def __post_init__(self) -> None:
         self._check_rules()
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
-            raise RequestError(f"EAPIG(steps={self.steps!r}): steps is a whole number, 1 or more")
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if not whole or not 1 <= self.steps <= MOST_STEPS:
+            raise RequestError(
+                f"EAPIG(steps={self.steps!r}): steps is a whole number from 1 to {MOST_STEPS:,}"
+            )
         if self.path not in get_args(Path):
             raise RequestError(
                 f"EAPIG(path={self.path!r}): the path is one of {', '.join(get_args(Path))}"
