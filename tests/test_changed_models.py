@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 import circuitgraph as cg
 from circuitgraph.engines.fast.memory import recording_bytes
@@ -185,6 +187,33 @@ def test_a_changed_model_is_recorded_anew(change: Callable[[Any], None], how: st
         assert np.allclose(after.data[name], fresh.data[name], atol=1e-9, equal_nan=True)
     assert np.allclose(exp.clean_metric, fresh.data["clean"], atol=1e-9)
     assert np.allclose(exp.corrupt_metric, fresh.data["corrupt"], atol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("what", ["class", "function"])
+def test_a_replaced_forward_or_function_of_a_class_is_recorded_anew(
+    what: str, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LlamaConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).double().eval().requires_grad_(False)
+    exp = new_experiment(model)
+    before = patched(exp.patch("head -> 1.1.v => logits", engine=engine))
+
+    def halved(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x)) / 2
+
+    if what == "class":
+        monkeypatch.setattr(LlamaMLP, "forward", halved)
+    else:
+        monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, *_: (2 * q, k))
+    found = patched(exp.patch("head -> 1.1.v => logits", engine=engine))
+    fresh = patched(new_experiment(model).patch("head -> 1.1.v => logits", engine=engine))
+    assert np.allclose(found, fresh, rtol=1e-9, atol=1e-9, equal_nan=True)
+    assert not np.allclose(found, before, equal_nan=True)
 
 
 @pytest.mark.parametrize("first", ["clean_metric", "compare", "schedule", "metrics"])

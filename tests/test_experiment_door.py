@@ -103,6 +103,39 @@ def test_what_is_missing(given: Any, missing: str) -> None:
 # -- copies ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda buffer: cg.LogitDiff(buffer, torch.tensor([4, 5, 6])),
+        lambda buffer: cg.LogitDiff(torch.tensor([4, 5, 6]), buffer),
+        lambda buffer: cg.LogProb(buffer),
+        lambda buffer: cg.Probability(buffer),
+        lambda buffer: cg.Rank(buffer),
+        lambda buffer: cg.LogProb([1, 2, 3], position=buffer),
+        lambda buffer: cg.KLDivergence(position=buffer),
+    ],
+)
+def test_a_metric_keeps_what_it_was_given_before_it_meets_prompts(make: Any) -> None:
+    buffer = torch.tensor([1, 2, 3])
+    metric, expected = make(buffer), make(buffer.clone())
+    buffer.fill_(0)
+    found, same = (
+        cg.Experiment(TINY.bridge, CLEAN, CORRUPT, one, lengths=LENGTHS, progress=False)
+        .patch("0.0 => logits")
+        .data["patched"]
+        .to_numpy()
+        for one in (metric, expected)
+    )
+    assert np.array_equal(found, same)
+
+
+def test_a_metric_keeps_a_list_that_is_written_to() -> None:
+    answers = [1, 2, 3]
+    metric = cg.LogProb(answers)
+    answers[0] = 9
+    assert list(metric.answer) == [1, 2, 3]
+
+
 def test_the_callers_buffers_are_copied() -> None:
     """Every tensor that is handed in may be written to, before anything is recorded and after."""
     buffers = {

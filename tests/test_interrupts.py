@@ -1,5 +1,6 @@
 """Threads that share a model, and interrupts anywhere: nothing of ours stays on the model."""
 
+import copy
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,33 @@ def leftovers(bridge: Any) -> list[str]:
         if held["_forward_pre_hooks"] or held["_forward_hooks"] or held.get("fwd_hooks"):
             found.append(f"hooks of {name}")
     return found
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["bridge", "Hugging Face"])
+def test_one_thread_patches_while_another_makes_experiments(plain: bool) -> None:
+    tiny = models.tiny_gpt2()
+    model = copy.deepcopy(tiny.hf) if plain else tiny.new_bridge()
+    exp = cg.Experiment(model, CLEAN, CORRUPT, METRIC, progress=False)
+    expected = patched(exp)
+    wrong: list[Any] = []
+
+    def make() -> None:
+        for _ in range(12):
+            try:
+                cg.Experiment(model, CORRUPT.flip(1), CLEAN.flip(1), METRIC, progress=False)
+            except Exception as error:  # noqa: BLE001  # whatever it is
+                wrong.append(error)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    while maker.is_alive():
+        try:
+            if not np.allclose(patched(exp), expected, rtol=1e-9, atol=1e-9, equal_nan=True):
+                wrong.append("another number")
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            wrong.append(error)
+    maker.join()
+    assert not wrong
 
 
 def test_two_threads_on_one_model() -> None:

@@ -316,3 +316,43 @@ def test_comparing_reads_the_request_before_torch_is_imported() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+NO_PATHS = (None, 1j, math.nan, 2**70, b"x", [], cg.Effects, torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        cg.load_sweep,
+        cg.Effects.load,
+        cg.Circuit.load,
+        lambda path: cg.tasks.load(path, None),
+        lambda path: cg.tasks.mib(path, None),
+        cg.Comparison.load,
+    ],
+)
+@pytest.mark.parametrize("path", NO_PATHS, ids=repr)
+def test_what_is_no_path_is_refused(read: Callable[[Any], Any], path: Any) -> None:
+    with pytest.raises(CircuitGraphError):
+        read(path)
+
+
+@pytest.mark.parametrize("value", [1j, "x", [], cg.Effects, torch.zeros(2), math.nan, -1, 2.5j])
+@pytest.mark.parametrize("name", ["limit", "max_panels", "statistics", "values"])
+def test_wrong_arguments_of_heatmaps(name: str, value: Any) -> None:
+    effects = cg.Effects.from_arrays(
+        [[[3.0, 1.0], [4.0, 2.0]]],
+        clean=[4.0, 2.0],
+        corrupt=[0.0, -2.0],
+        sweep={"layer": [9], "head": [6, 9]},
+        request="head -> logits",
+    )
+    with pytest.raises(CircuitGraphError):
+        effects.heatmap(**{name: value})
+
+
+@pytest.mark.parametrize("sets", [{None: None}, {"a": 3}, {"a": "0.0"}, {"a": [None]}, [], None])
+def test_wrong_sets_of_edges(sets: Any) -> None:
+    with pytest.raises(CircuitGraphError):
+        cg.EdgeSets(sets)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from circuitgraph.draw.svg import xml_text
 from circuitgraph.errors import CircuitGraphError, EffectsError
-from circuitgraph.files import write_file
+from circuitgraph.files import path_of, write_file
 
 __all__ = ["Picture"]
 
@@ -85,7 +85,7 @@ class Picture(ABC):
         Raises:
             EffectsError: Another suffix; no such folder, or something else under that name.
         """
-        target = Path(path)
+        target = path_of(path, EffectsError)
         own, text = self.source
         content: str | bytes
         match target.suffix.lower():

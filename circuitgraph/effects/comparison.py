@@ -19,6 +19,7 @@ from circuitgraph.effects.normalization import signal_of
 from circuitgraph.effects.results import Effects
 from circuitgraph.effects.statistics import Measured, Measurement, Signal
 from circuitgraph.errors import EffectsError, Problems
+from circuitgraph.files import path_of
 
 if TYPE_CHECKING:
     from circuitgraph.draw import Chart
@@ -276,7 +277,7 @@ class Comparison:
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one JSON file that `load` gives back exactly; return its path."""
-        path = Path(path)
+        path = path_of(path, EffectsError)
         documents = {name: files.as_document(one.data) for name, one in self._effects.items()}
         files.write(
             path, {"format": files.COMPARISON, "version": files.VERSION, "effects": documents}
@@ -290,7 +291,7 @@ class Comparison:
         Raises:
             EffectsError: There is no such file, or it is not one of ours.
         """
-        path = Path(path)
+        path = path_of(path, EffectsError)
         document = files.read(path, files.COMPARISON)
         documents = files.comparison_parts(document, repr(str(path)))
         data = {

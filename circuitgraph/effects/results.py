@@ -18,6 +18,7 @@ from circuitgraph.effects.joining import fill_in, join_along
 from circuitgraph.effects.normalization import changes, normalized, signal_of
 from circuitgraph.effects.statistics import Correction, Interval, Measured, Measurement, Test
 from circuitgraph.errors import EffectsError
+from circuitgraph.files import path_of
 
 if TYPE_CHECKING:
     from circuitgraph.draw import Chart
@@ -394,7 +395,7 @@ class Effects:
         Raises:
             EffectsError: There is no such folder, or something else under that name.
         """
-        path = Path(path)
+        path = path_of(path, EffectsError)
         files.write(path, files.as_document(self._data))
         return path
 
@@ -405,7 +406,7 @@ class Effects:
         Raises:
             EffectsError: There is no such file, or it is not one of ours.
         """
-        document, source = files.read(Path(path), files.EFFECTS), repr(str(path))
+        document, source = files.read(path_of(path, EffectsError), files.EFFECTS), repr(str(path))
         data = files.from_document(document, source)
         try:
             effects = cls(data)

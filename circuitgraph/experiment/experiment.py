@@ -602,6 +602,10 @@ class Experiment(Judging):
         Raises:
             CircuitGraphError: See `patch`.
         """
+        if not isinstance(question, Question):
+            raise RequestError(
+                f"a question is a circuitgraph.sweeps.Question, got {question!r:.60}"
+            )
         return OnModel(self, self._work(question))
 
     @on_the_model

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from circuitgraph.engines.setup import PositionTable, Setup
 from circuitgraph.errors import ModelError, Problems, PromptError, UnsupportedError
 from circuitgraph.lens.backend import Backend, backend_of
+from circuitgraph.lens.guard import guarded
 from circuitgraph.lens.placement import placement_problem
 from circuitgraph.request.sites import POSITION_NAME
 
@@ -49,6 +51,11 @@ def find_backend(model: Any, problems: Problems, tokenizer: Any = None) -> Backe
     Returns:
         The back end; None for what is no model that can be patched at all.
     """
+    with guarded(model) if isinstance(model, nn.Module) else nullcontext():
+        return _found(model, problems, tokenizer)
+
+
+def _found(model: Any, problems: Problems, tokenizer: Any) -> Backend | None:
     try:
         backend: Backend = backend_of(model, tokenizer)
     except ModelError as error:

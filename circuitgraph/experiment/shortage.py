@@ -47,7 +47,8 @@ def halving_prompts(owner: _Splits, run: Callable[[], Result]) -> Result:
             shortage = _text(error)
         # Only here is the error gone, and with it what its frames held.
         release()
-        owner._run_fewer(shortage)
+        with naming_the_budget("again, while prompts were split"):
+            owner._run_fewer(shortage)
 
 
 def on_fewer_prompts(setup: Setup, options: EngineOptions, shortage: str) -> EngineOptions:
@@ -78,8 +79,11 @@ def on_fewer_prompts(setup: Setup, options: EngineOptions, shortage: str) -> Eng
 
 
 @contextmanager
-def naming_the_budget() -> Iterator[None]:
+def naming_the_budget(when: str = "before any prompt was run") -> Iterator[None]:
     """Turn a shortage into one error of ours, where nothing could be split.
+
+    Args:
+        when: When it came.
 
     Raises:
         OutOfMemoryError: Memory ran out inside the ``with`` block.
@@ -90,7 +94,7 @@ def naming_the_budget() -> Iterator[None]:
         if not is_shortage(error):
             raise
         raise OutOfMemoryError(
-            f"memory ran out ({_text(error)}) before any prompt was run: free memory; "
+            f"memory ran out ({_text(error)}) {when}: free memory; "
             "memory_budget says what may be used of it"
         ) from error
 

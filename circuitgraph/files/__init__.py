@@ -6,7 +6,7 @@ nothing of what the files are about.
 """
 
 from circuitgraph.files.folders import MANIFEST, ResultsFolder
-from circuitgraph.files.reading import parse_json, read_bytes, read_json, read_text
+from circuitgraph.files.reading import parse_json, path_of, read_bytes, read_json, read_text
 from circuitgraph.files.schema import Strict, check_sum, check_with, checksum
 from circuitgraph.files.writing import remove_unfinished, write_file
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_with",
     "checksum",
     "parse_json",
+    "path_of",
     "read_bytes",
     "read_json",
     "read_text",

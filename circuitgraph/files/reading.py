@@ -14,10 +14,21 @@ from typing import Any, NoReturn
 
 from circuitgraph.errors import CircuitGraphError
 
-__all__ = ["DEEPEST", "parse_json", "read_bytes", "read_json", "read_text"]
+__all__ = ["DEEPEST", "parse_json", "path_of", "read_bytes", "read_json", "read_text"]
 
 DEEPEST = 50
 """How many lists and objects of a JSON file may stand in each other."""
+
+
+def path_of(given: object, error: type[CircuitGraphError]) -> Path:
+    """Return a path, of what a caller gave as one.
+
+    Raises:
+        CircuitGraphError: Of the class ``error``: it is no text and no path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise error(f"a path must be a text or a pathlib.Path, got {given!r:.60}")
+    return Path(given)
 
 
 def read_bytes(path: str | Path, error: type[CircuitGraphError], hint: str = "") -> bytes:
@@ -33,6 +44,7 @@ def read_bytes(path: str | Path, error: type[CircuitGraphError], hint: str = "")
             it cannot be read.
     """
     expected = f": {hint}" if hint else ""
+    path = path_of(path, error)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from circuitgraph.errors import CircuitGraphError
+from circuitgraph.files.reading import path_of
 
 __all__ = ["remove_unfinished", "write_file"]
 
@@ -43,7 +44,7 @@ def write_file(path: str | Path, content: str | bytes, error: type[CircuitGraphE
         ...     path.read_text()
         'all of it'
     """
-    given = Path(path)
+    given = path_of(path, error)
     try:
         raw = content.encode() if isinstance(content, str) else content
         target = Path(os.path.realpath(given))

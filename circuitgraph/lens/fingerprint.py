@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -96,8 +97,9 @@ def weights_digest(model: nn.Module, known: Fingerprint) -> str:
 
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[Fingerprint, str]] = WeakKeyDictionary()
 
-_ELSEWHERE = frozenset({"device", "name_or_path", "_name_or_path", "n_devices"})
-"""Settings that say where a model is or came from, not what it computes."""
+_FORWARD = "forward of the class"
+_ELSEWHERE = frozenset({"device", "name_or_path", "_name_or_path", "n_devices", _FORWARD})
+"""Settings that say where a model is or came from, or that differ from process to process."""
 
 
 def marks(model: nn.Module) -> Marks:
@@ -191,6 +193,23 @@ def _module_settings(model: nn.Module) -> Iterator[tuple[Any, ...]]:
         held = vars(module)
         numbers = tuple((key, value) for key, value in held.items() if type(value) is float)
         yield name, type(module).__qualname__, held["training"], numbers
+    for kind in {type(module) for module in modules_of(model).values()}:
+        yield _FORWARD, kind.__qualname__, tuple(_code(kind.forward, set()))
+
+
+def _code(function: Any, seen: set[Any]) -> Iterator[int]:
+    """Yield what tells a function from another: its code, and that of those it calls by name.
+
+    Code is compared by value, so a function that was only defined anew is the same.
+    """
+    if not isinstance(function, FunctionType) or function.__code__ in seen:
+        return
+    if (function.__module__ or "").partition(".")[0] == "torch":
+        return
+    seen.add(function.__code__)
+    yield hash(function.__code__)
+    for name in function.__code__.co_names:
+        yield from _code(function.__globals__.get(name), seen)
 
 
 def _config_settings(model: nn.Module) -> Iterator[tuple[str, Any]]:

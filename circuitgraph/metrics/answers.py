@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuitgraph.errors import MetricError
-from circuitgraph.metrics.base import Metric, Position, Prompts, Tokens
+from circuitgraph.metrics.base import Metric, Position, Prompts, Tokens, keep_copies
 
 __all__ = ["Accuracy", "KLDivergence", "LogProb", "LogitDiff", "Probability", "Rank"]
 
@@ -21,6 +21,9 @@ class _Answered:
 
     answer: Tokens
     position: Position = "end"
+
+    def __post_init__(self) -> None:
+        keep_copies(self)
 
     @property
     def name(self) -> str:
@@ -82,6 +85,9 @@ class LogitDiff:
     correct: Tokens
     incorrect: Tokens
     position: Position = "end"
+
+    def __post_init__(self) -> None:
+        keep_copies(self)
 
     @property
     def name(self) -> str:
@@ -175,6 +181,9 @@ class KLDivergence:
     """
 
     position: Position = "end"
+
+    def __post_init__(self) -> None:
+        keep_copies(self)
 
     @property
     def name(self) -> str:

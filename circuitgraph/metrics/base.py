@@ -1,9 +1,11 @@
 """What a metric is, before and after it has met the prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from circuitgraph.errors import MetricError, PromptError
 from circuitgraph.lens.sites import NO_HOOKS, HookNames
 
-__all__ = ["Metric", "Position", "Prompts", "Tokens", "Unbound"]
+__all__ = ["Metric", "Position", "Prompts", "Tokens", "Unbound", "keep_copies"]
 
 Position = str | int | Int[Tensor, "prompt"] | Sequence[int]
 Tokens = Int[Tensor, "prompt"] | Sequence[int] | Sequence[str]
@@ -54,6 +56,20 @@ class Metric(Protocol):
                 `read` is None.
             clean: The same logits of the clean run, for metrics that compare with it.
         """
+
+
+def keep_copies(metric: Any) -> None:
+    """Replace what a metric was given by copies: a caller may write into tensors and lists later.
+
+    Args:
+        metric: A frozen dataclass, as it is being made.
+    """
+    for field in fields(metric):
+        given = getattr(metric, field.name)
+        if isinstance(given, Tensor):
+            object.__setattr__(metric, field.name, given.detach().clone())
+        elif isinstance(given, list | np.ndarray):
+            object.__setattr__(metric, field.name, deepcopy(given))
 
 
 @dataclass(frozen=True)

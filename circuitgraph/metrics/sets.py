@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitgraph.arguments import collection
 from circuitgraph.errors import MetricError
-from circuitgraph.metrics.base import Metric, Position, Prompts
+from circuitgraph.metrics.base import Metric, Position, Prompts, keep_copies
 
 __all__ = ["LogOdds", "LogitMargin", "ProbabilityDiff", "TokenSets"]
 
@@ -29,6 +29,9 @@ class _OfSets:
     position: Position = "end"
     ids: Int[Tensor, "prompt token"] | None = None
     side: Int[Tensor, "prompt token"] | None = None
+
+    def __post_init__(self) -> None:
+        keep_copies(self)
 
     @property
     def name(self) -> str:

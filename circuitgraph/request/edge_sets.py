@@ -66,10 +66,14 @@ class EdgeSets(Request):
             raise RequestError(
                 "sets of edges are given by name, {'a': edges}, got " + type(sets).__name__
             )
-        found = {name: frozenset(edges) for name, edges in sets.items()}
-        for edges in found.values():
+        for name, edges in sets.items():
+            if isinstance(edges, str) or not isinstance(edges, Iterable):
+                raise RequestError(f"the set {name!r} must be edges, got {edges!r:.60}")
+        given = {name: list(edges) for name, edges in sets.items()}
+        for edges in given.values():
             if wrong := [edge for edge in edges if not isinstance(edge, Edge)]:
                 raise RequestError(f"a set of edges holds {wrong[0]!r}: write cg.Edge(...)")
+        found = {name: frozenset(edges) for name, edges in given.items()}
         self._fill(tuple(found), kept, tuple(found.values()), (), 0)
 
     @classmethod

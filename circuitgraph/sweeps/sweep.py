@@ -10,7 +10,7 @@ from circuitgraph.arguments import whole
 from circuitgraph.effects import Effects
 from circuitgraph.engines.choice import EngineGiven, choose_engine
 from circuitgraph.errors import Problems, RequestError, SweepError
-from circuitgraph.files import remove_unfinished
+from circuitgraph.files import path_of, remove_unfinished
 from circuitgraph.plan import Source
 from circuitgraph.request import Mode, Variant, as_request
 from circuitgraph.sweeps.cluster import Cluster, Recipe
@@ -130,7 +130,7 @@ def load_sweep(folder: str | Path, partial: bool = False) -> Effects:
     Raises:
         SweepError: No sweep there, parts are missing, or a file is damaged.
     """
-    return open_sweep(Path(folder)).effects(partial=partial)
+    return open_sweep(path_of(folder, SweepError)).effects(partial=partial)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from pydantic import Field, PlainValidator
 from torch import Tensor
 
 from circuitgraph.errors import Problems, PromptError
-from circuitgraph.files import Strict, check_with, parse_json, read_text, write_file
+from circuitgraph.files import Strict, check_with, parse_json, path_of, read_text, write_file
 from circuitgraph.metrics import as_metric
 from circuitgraph.tasks.pairs import METRICS, Pair, Place, make_task
 from circuitgraph.tasks.task import Answer, Task
@@ -135,7 +135,7 @@ def load(
         >>> task = load(path, model.tokenizer)  # doctest: +SKIP
         >>> folder.cleanup()
     """
-    path = Path(path)
+    path = path_of(path, PromptError)
     text = read_text(path, PromptError)
     table = _TABLES.get(path.suffix.lower())
     problems = Problems()
@@ -184,7 +184,7 @@ def save(task: Task, path: str | Path) -> Path:
     Raises:
         PromptError: Another metric; no such folder, or something else under that name.
     """
-    path = Path(path)
+    path = path_of(path, PromptError)
     table = _TABLES.get(path.suffix.lower())
     rows = list(_rows(task))
     if table is None:

@@ -122,6 +122,34 @@ def test_what_cannot_be_split_further_is_one_error(kind: int, engine: Any) -> No
     assert np.allclose(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
+class Gone(TorchDispatchMode):
+    """No operation has memory from one on: not even what a handler would do."""
+
+    def __init__(self, at: int, error: Callable[[], Exception]) -> None:
+        super().__init__()
+        self.left, self.error = at, error
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error()
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_memory_that_never_comes_back_is_one_error(kind: int, engine: Any) -> None:
+    tiny = MODELS["gpt2"]()
+    clean, corrupt = tiny.tokens(3, 5, seed=1), tiny.tokens(3, 5, seed=2)
+    exp = cg.Experiment(tiny.bridge, clean, corrupt, cg.LogitDiff([1, 2, 3], [4, 5, 6]))
+    for at in (3, 60):
+        with (
+            Gone(at, KINDS[kind]),
+            pytest.raises(OutOfMemoryError, match=r"memory ran out .* memory_budget"),
+        ):
+            exp.patch("head -> 1.0.v => logits", engine=engine)
+
+
 def test_a_metric_of_all_prompts_is_not_split() -> None:
     tiny = MODELS["gpt2"]()
     clean, corrupt = tiny.tokens(3, 5, seed=1), tiny.tokens(3, 5, seed=2)

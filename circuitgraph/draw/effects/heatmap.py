@@ -67,10 +67,17 @@ def heatmap(
         >>> heatmap(effects)
         Chart: head -> logits: 2 prompts · metric 3 clean, −1 corrupt
     """
-    if limit is not None and not (limit > 0 and math.isfinite(limit)):
-        raise EffectsError(f"limit must be a positive number, got {limit!r}")
-    if max_panels < 1:
-        raise EffectsError(f"max_panels must be 1 or more, got {max_panels}")
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if limit is not None and not (number and limit > 0 and math.isfinite(limit)):
+        raise EffectsError(f"limit must be a positive number, got {limit!r:.60}")
+    if not isinstance(max_panels, int) or isinstance(max_panels, bool) or max_panels < 1:
+        raise EffectsError(f"max_panels must be a whole number, 1 or more, got {max_panels!r:.60}")
+    if not isinstance(values, bool):
+        raise EffectsError(f"values must be True or False, got {values!r:.60}")
+    if statistics is not None and not isinstance(statistics, bool | xr.Dataset):
+        raise EffectsError(
+            f"statistics is what effects.statistics() gave, or False, got {statistics!r:.60}"
+        )
     found = _statistics(effects, statistics)
     grid = lay_out(effects, found, max_panels)
     head = str(brief(effects.attrs.get("request", "effects")) if title is None else title)

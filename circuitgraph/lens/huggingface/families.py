@@ -3,11 +3,11 @@
 import tomllib
 from dataclasses import dataclass, fields, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitgraph.arguments import flag, text, whole
 from circuitgraph.errors import ModelError
+from circuitgraph.files import path_of
 
 if TYPE_CHECKING:
     from circuitgraph.lens.huggingface.backend import HuggingFaceModel
@@ -69,7 +69,7 @@ class HuggingFaceMap:
             ModelError: There is no such file, it is no TOML, or a line names no part.
         """
         try:
-            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            given = tomllib.loads(path_of(path, ModelError).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ModelError(f"cannot read the map {str(path)!r}: {error}") from error
         known = {one.name: one.default for one in fields(cls)}
