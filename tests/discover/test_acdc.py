@@ -172,7 +172,7 @@ def test_another_metric_may_move_either_way():
     ("options", "message"),
     [
         ({"threshold": 0.0}, "threshold must be above 0, got 0.0"),
-        ({"threshold": float("nan")}, "threshold must be above 0, got nan"),
+        ({"threshold": float("nan")}, "threshold must be a finite number, got nan"),
         ({"threshold": "small"}, "threshold must be a number, got 'small'"),
         ({"threshold": 0.1, "order": "up"}, "order must be 'reverse', 'forward' or the seed"),
         ({"threshold": 0.1, "start": "all"}, "a Circuit is judged, got str"),

@@ -71,7 +71,7 @@ def heatmap(
     if limit is not None and not (number and limit > 0 and math.isfinite(limit)):
         raise EffectsError(f"limit must be a positive number, got {limit!r:.60}")
     if not isinstance(max_panels, int) or isinstance(max_panels, bool) or max_panels < 1:
-        raise EffectsError(f"max_panels must be a whole number, 1 or more, got {max_panels!r:.60}")
+        raise EffectsError(f"max_panels must be 1 or more, a whole number, got {max_panels!r:.60}")
     if not isinstance(values, bool):
         raise EffectsError(f"values must be True or False, got {values!r:.60}")
     if statistics is not None and not isinstance(statistics, bool | xr.Dataset):
