@@ -188,7 +188,7 @@ def wide_model() -> Any:
     return build_bridge_from_module(model, architecture="GPT2LMHeadModel", hf_config=config)
 
 
-@pytest.mark.parametrize("times", [1, 4, 16])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.large), 4, 16])
 @pytest.mark.parametrize(
     "request_",
     [
