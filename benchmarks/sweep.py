@@ -236,7 +236,9 @@ def overhead(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def thousandth(recipe: Recipe, place: Path, share: float, method: dict[str, Any]) -> dict[str, Any]:
+def thousandth(
+    recipe: Recipe, place: Path, share: float, gpus: int, method: dict[str, Any]
+) -> dict[str, Any]:
     """Measure a share of all edges exactly, spread evenly, and say what all would cost."""
     sizes = {"llama-3-8b": (32, 32, 8), "tiny-4": (4, 4)}
     plan = cg.compile(cg.ModelGraph(cg.ModelShape(*sizes[recipe.shape])), REQUEST, **method)
@@ -249,16 +251,19 @@ def thousandth(recipe: Recipe, place: Path, share: float, method: dict[str, Any]
         for number in range(start, start + stretch):
             only[plan.place(number)] = True
     chosen = int(only.sum())
-    began = time.perf_counter()
-    cg.sweep(recipe, REQUEST, into=place / "thousandth", only=only, cells=stretch, **method)
-    seconds = time.perf_counter() - began
-    found = open_sweep(place / "thousandth")
-    running = sum(found.read(part).seconds for part in found.cut.parts)
+    what, how = f"{chosen:,} edges, {recipe.shape}", {"only": only, "cells": stretch} | method
+    one, like = timed(what, recipe, place / "thousandth", **how)
+    rows = [one]
+    if gpus > 1:
+        more = {"workers": gpus, "gpus": 1.0} | how
+        rows.append(timed(what, recipe, place / "thousandths", like, **more)[0])
+    running = sum(one.part_seconds)
     per_cell = running / chosen
     return {
+        "rows": [asdict(row) for row in rows],
         "cells in all": n_cells,
         "cells measured": chosen,
-        "seconds, model and recordings included": seconds,
+        "seconds, model and recordings included": one.seconds,
         "seconds of parts": running,
         "seconds per cell": per_cell,
         "hours of 1 GPU, multiplied": per_cell * n_cells / 3600,
@@ -313,7 +318,7 @@ def main() -> None:
         )
 
         def estimate() -> list[dict[str, Any]]:
-            how = method | {"engine": cg.EAPIG(5), "seconds": 6.0}
+            how = method | {"engine": cg.EAPIG(5), "seconds": 2.5}
             what, first = f"EAP-IG, {large.shape}, {many.n_prompts} prompts", place / "estimate"
             one, like = timed(what, many, first, **how)
             rows = [one]
@@ -325,7 +330,7 @@ def main() -> None:
 
         keep("estimate", estimate)
         share = 0.1 if options.tiny else options.share
-        keep("exact", lambda: thousandth(large, place, share, method))
+        keep("exact", lambda: thousandth(large, place, share, gpus, method))
         print("exact", json.dumps(found.get("exact"), indent=1), flush=True)
     _table(found)
 
@@ -334,8 +339,9 @@ def _table(found: dict[str, Any]) -> None:
     """Print the sweeps beside the first of their kind."""
     print("\n| sweep | workers | GPU each | in all | first part | parts | speed-up | same bits |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in ("edges", "estimate"):
-        rows = found.get(name)
+    share = found.get("exact")
+    in_all = [found.get("edges"), found.get("estimate"), share["rows"] if isinstance(share, dict) else None]
+    for rows in in_all:
         for row in rows if isinstance(rows, list) else []:
             gain = rows[0]["running"] / row["running"]
             print(
