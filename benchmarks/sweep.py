@@ -339,9 +339,9 @@ def _table(found: dict[str, Any]) -> None:
     """Print the sweeps beside the first of their kind."""
     print("\n| sweep | workers | GPU each | in all | first part | parts | speed-up | same bits |")
     print("|---|---|---|---|---|---|---|---|")
-    share = found.get("exact")
-    in_all = [found.get("edges"), found.get("estimate"), share["rows"] if isinstance(share, dict) else None]
-    for rows in in_all:
+    exact = found.get("exact")
+    share = exact["rows"] if isinstance(exact, dict) else None
+    for rows in (found.get("edges"), found.get("estimate"), share):
         for row in rows if isinstance(rows, list) else []:
             gain = rows[0]["running"] / row["running"]
             print(
