@@ -186,6 +186,12 @@ class TestWords:
             assert written(drawing).count(evil) == 2
             assert "<script" not in drawing.svg
 
+    @pytest.mark.parametrize("name", ["\n", "\n\n", " ", "\r", "a\nb", "\n0", "\u2028"])
+    def test_names_of_line_breaks_can_be_drawn(self, name):
+        circuit = Circuit.from_edges(GPT2, {"9.9 -> logits": 1.0}, {name: ["9.9"]})
+        for bundle in (False, True):
+            ET.fromstring(circuit.draw(title=name, bundle=bundle).svg)
+
     @settings(max_examples=10, deadline=None)
     @given(NAMES, NAMES)
     def test_any_name_and_title_can_be_drawn(self, name, title):

@@ -47,7 +47,8 @@ def box_size(box: Box) -> tuple[float, float]:
 
 def group_lines(group: str) -> list[str]:
     """Return the name of a group, in lines."""
-    return wrap_text(group, _LONG, 10, bold=True) or [group]
+    # A label of line breaks alone ends Graphviz with a segmentation fault.
+    return wrap_text(group, _LONG, 10, bold=True) or [" "]
 
 
 def tint_of(group: str | None, groups: Collection[str]) -> Tint | None:
